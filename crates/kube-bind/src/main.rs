@@ -1,0 +1,2 @@
+//! kube-bind: demo and dev.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Example provider.
+fn main() {}
