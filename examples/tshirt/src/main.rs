@@ -1,2 +1,7 @@
-//! Example provider.
-fn main() {}
+//! The program `tshirt`: the booth's operator.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tshirt::main_from_args(std::env::args_os().collect())
+}
