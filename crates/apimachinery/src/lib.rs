@@ -1,1 +1,21 @@
-//! apimachinery
+//! Kubernetes' API semantics as pure functions: no IO, no clock, no randomness.
+//!
+//! ```text
+//!   request body                                                       stored object
+//!       │                                                                    │ live
+//!       ▼                                                                    ▼
+//!   ┌────────┐   ┌───────────────────┐   ┌─────────────────┐   ┌──────────────────────────┐
+//!   │ patch  │──►│ schema: prune,    │──►│ schema:         │──►│ apply: who owns which    │──► new object
+//!   │ apply  │   │ default           │   │ validate (CEL)  │   │ field, managedFields     │
+//!   └────────┘   └───────────────────┘   └─────────────────┘   └──────────────────────────┘
+//!       │ any step may fail                                          │
+//!       ▼                                                            ▼
+//!   field_path::FieldError ──► status::StatusError        selector, jsonpath, table: reading it again
+//! ```
+//!
+//! Callers are the control plane's registries, the konnector (what would this apply change?) and the contract. Values
+//! are [`serde_json::Value`]s; schemas are compiled once ([`schema::Structural`]) and shared.
+
+pub mod apply;
+pub mod field_path;
+pub mod schema;
