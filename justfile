@@ -1,0 +1,39 @@
+# Every habit of this project. `just` lists them.
+default:
+    @just --list
+
+# Format, lint, licences and bans, documentation.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    ./scripts/deny
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+    ./scripts/check-names
+
+# All tests that need nothing but Rust (those that want kubectl, Python or Chromium say so when they skip).
+test:
+    cargo test --workspace
+
+# The whole story on one machine.
+demo:
+    cargo run --release -- demo
+
+# The same set, staying up.
+dev *ARGS:
+    cargo run --release -- dev {{ARGS}}
+
+# Clients that nobody here wrote: kubectl 1.20, Python kubernetes, kr8s, kopf.
+test-clients:
+    ./scripts/clients
+
+# Pages in headless Chromium, with screenshots under target/screenshots.
+test-browser:
+    ./scripts/browser
+
+# The table of docs/performance.md.
+bench:
+    cargo run --release -p benches
+
+# Write deploy/crds from the Rust types.
+crds:
+    cargo run -q -p kube-bind-api --example crds
