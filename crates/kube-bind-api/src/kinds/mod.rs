@@ -1,0 +1,13 @@
+//! One file a kind.
+
+pub mod binding;
+pub mod bound_schema;
+pub mod bundle;
+pub mod cluster;
+pub mod cluster_binding;
+pub mod collection;
+pub mod export;
+pub mod namespace;
+pub mod request;
+pub mod resources_request;
+pub mod template;
