@@ -1,0 +1,603 @@
+//! Requests against one API server on raw JSON objects, each with the precondition that makes it safe. In: a
+//! [`Resource`], a key, a body. Out: the object as the server answered it, or an [`ApiError`].
+//!
+//! Server-side apply comes in two forms only (tried on kube-apiserver 1.36): *create-only* carries
+//! `metadata.resourceVersion: "1"` and is a 409 wherever an object is; *update-only* carries `metadata.uid` and is a 409
+//! where nothing is. So nothing foreign is taken over and nothing deleted comes back.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream::BoxStream};
+use http::{Method, Request, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    error::{ApiError, Class, chain, classify, read_status},
+    resource::{Resource, encode},
+    store::ObjectKey,
+};
+
+/// Requests but watches are given up after this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which part of an object a write goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subresource {
+    /// The object itself.
+    Main,
+    /// Its `status`.
+    Status,
+}
+
+impl Subresource {
+    fn path(self) -> Option<&'static str> {
+        match self {
+            Self::Main => None,
+            Self::Status => Some("status"),
+        }
+    }
+}
+
+/// The name under which server-side apply records ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldManager(pub &'static str);
+
+/// What to list or watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListQuery {
+    /// Namespace, or all.
+    pub namespace: Option<String>,
+    /// Label selector in Kubernetes' text form.
+    pub labels: Option<String>,
+    /// Field selector in Kubernetes' text form.
+    pub fields: Option<String>,
+}
+
+impl ListQuery {
+    /// Everything in one namespace.
+    pub fn namespace(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.into()), ..Self::default() }
+    }
+
+    /// One object by name.
+    pub fn named(namespace: Option<&str>, name: &str) -> Self {
+        Self { namespace: namespace.map(Into::into), fields: Some(format!("metadata.name={name}")), labels: None }
+    }
+
+    fn query(&self) -> String {
+        let mut query = String::new();
+        if let Some(labels) = &self.labels {
+            query.push_str(&format!("&labelSelector={}", encode(labels)));
+        }
+        if let Some(fields) = &self.fields {
+            query.push_str(&format!("&fieldSelector={}", encode(fields)));
+        }
+        query
+    }
+}
+
+/// One page of a list. Items are undecoded, so that one bad object cannot spoil the page.
+#[derive(Debug)]
+pub struct Page {
+    /// Objects as the server wrote them (without `kind` and `apiVersion` for built-in kinds).
+    pub items: Vec<Box<RawValue>>,
+    /// Token of the next page.
+    pub continue_token: Option<String>,
+    /// Revision of the list.
+    pub revision: String,
+}
+
+/// One line of a watch.
+#[derive(Debug)]
+pub struct Frame {
+    /// `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`.
+    pub event: String,
+    /// The object, bookmark or Status, undecoded.
+    pub object: Box<RawValue>,
+}
+
+/// A connection to one API server.
+#[derive(Clone)]
+pub struct Api {
+    client: kube::Client,
+    side: Arc<str>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// Wraps a client; `side` names the cluster in error messages.
+    pub fn new(client: kube::Client, side: &str) -> Self {
+        Self { client, side: side.into() }
+    }
+
+    /// The name of the cluster in messages.
+    pub fn side(&self) -> &str {
+        &self.side
+    }
+
+    /// Reads one object; a missing one is an error of class [`Class::NotFound`].
+    pub async fn get(&self, resource: &Resource, key: &ObjectKey) -> Result<Value, ApiError> {
+        let path = resource.object_path(key.namespace(), &key.name, None);
+        self.call("get", resource, key, Method::GET, &path, None, None).await
+    }
+
+    /// Reads one object; `None` when the server says that it is not there.
+    pub async fn get_opt(&self, resource: &Resource, key: &ObjectKey) -> Result<Option<Value>, ApiError> {
+        match self.get(resource, key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// POSTs an object with a fixed name.
+    pub async fn create(&self, resource: &Resource, namespace: Option<&str>, body: &Value) -> Result<Value, ApiError> {
+        let key = ObjectKey::new(
+            namespace.unwrap_or_default(),
+            body["metadata"]["name"].as_str().unwrap_or_default(),
+        );
+        let path = resource.collection_path(namespace);
+        self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
+    }
+
+    /// Server-side apply that only creates: 409 where an object of that name is.
+    pub async fn apply_create_only(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        body: &Value,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let mut body = body.clone();
+        body["metadata"]["resourceVersion"] = json!("1");
+        self.apply(resource, key, &body, manager, Subresource::Main).await
+    }
+
+    /// Server-side apply that only updates the object of that uid: 409 where nothing is or another uid.
+    pub async fn apply_update_only(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        body: &Value,
+        uid: &str,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let mut body = body.clone();
+        body["metadata"]["uid"] = json!(uid);
+        if let Some(metadata) = body["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+        }
+        self.apply(resource, key, &body, manager, Subresource::Main).await.map_err(|mut error| {
+            // A differing uid is reported as 422 on metadata.uid: for callers the object that they meant is gone.
+            if error.code == 422 && error.message.contains("metadata.uid") {
+                error.class = Class::Conflict;
+            }
+            error
+        })
+    }
+
+    /// Forced server-side apply as is (an upsert). Callers outside of the two forms above must have a reason.
+    pub async fn apply(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        body: &Value,
+        manager: FieldManager,
+        subresource: Subresource,
+    ) -> Result<Value, ApiError> {
+        let path = format!(
+            "{}?fieldManager={}&force=true",
+            resource.object_path(key.namespace(), &key.name, subresource.path()),
+            encode(manager.0)
+        );
+        self.call("apply", resource, key, Method::PATCH, &path, Some(body), Some("application/apply-patch+yaml")).await
+    }
+
+    /// JSON merge patch (RFC 7386). `metadata.uid`/`metadata.resourceVersion` in the patch are preconditions (409).
+    pub async fn merge_patch(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        subresource: Subresource,
+        patch: &Value,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let path = format!(
+            "{}?fieldManager={}",
+            resource.object_path(key.namespace(), &key.name, subresource.path()),
+            encode(manager.0)
+        );
+        self.call("patch", resource, key, Method::PATCH, &path, Some(patch), Some("application/merge-patch+json")).await
+    }
+
+    /// JSON patch (RFC 6902, as Kubernetes does it). A failed `test` comes back as class [`Class::Conflict`].
+    pub async fn json_patch(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        subresource: Subresource,
+        patch: &Value,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let path = format!(
+            "{}?fieldManager={}",
+            resource.object_path(key.namespace(), &key.name, subresource.path()),
+            encode(manager.0)
+        );
+        self.call("patch", resource, key, Method::PATCH, &path, Some(patch), Some("application/json-patch+json"))
+            .await
+            .map_err(|mut error| {
+                if error.code == 422 && error.message.contains("test") {
+                    error.class = Class::Conflict;
+                }
+                error
+            })
+    }
+
+    /// Replaces (`Some`) or removes (`None`) the whole `status` of the object of that uid, whatever its shape.
+    pub async fn put_status(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        uid: &str,
+        status: Option<&Value>,
+        subresource: Subresource,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let change = match status {
+            Some(status) => json!({"op": "add", "path": "/status", "value": status}),
+            None => json!({"op": "remove", "path": "/status"}),
+        };
+        let patch = json!([{"op": "test", "path": "/metadata/uid", "value": uid}, change]);
+        self.json_patch(resource, key, subresource, &patch, manager).await
+    }
+
+    /// Deletes the object of exactly that uid, in the background manner. Gone already is not an error; another uid is
+    /// class [`Class::Conflict`].
+    pub async fn delete(&self, resource: &Resource, key: &ObjectKey, uid: &str) -> Result<(), ApiError> {
+        let path = resource.object_path(key.namespace(), &key.name, None);
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions",
+            "preconditions": {"uid": uid}, "propagationPolicy": "Background",
+        });
+        let answer =
+            self.call("delete", resource, key, Method::DELETE, &path, Some(&options), Some("application/json")).await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a finalizer off the object as it was read (`live`): 409 when it has changed since. `Ok(None)` when the
+    /// finalizer was not on it.
+    pub async fn remove_finalizer(
+        &self,
+        resource: &Resource,
+        live: &Value,
+        finalizer: &str,
+        manager: FieldManager,
+    ) -> Result<Option<Value>, ApiError> {
+        let finalizers = finalizers_of(live);
+        if !finalizers.contains(&finalizer) {
+            return Ok(None);
+        }
+        let left: Vec<&str> = finalizers.into_iter().filter(|f| *f != finalizer).collect();
+        let patch = json!({"metadata": {
+            "uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"],
+            "finalizers": if left.is_empty() { Value::Null } else { json!(left) },
+        }});
+        let Some(key) = ObjectKey::of(live) else { return Ok(None) };
+        self.merge_patch(resource, &key, Subresource::Main, &patch, manager).await.map(Some)
+    }
+
+    /// Puts a finalizer (and annotations with it, in the same write) on the object as it was read: 409 when it has
+    /// changed since.
+    pub async fn add_finalizer(
+        &self,
+        resource: &Resource,
+        live: &Value,
+        finalizer: &str,
+        annotations: &[(&str, &str)],
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let mut finalizers: Vec<&str> = finalizers_of(live);
+        if !finalizers.contains(&finalizer) {
+            finalizers.push(finalizer);
+        }
+        let mut metadata = json!({
+            "uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"],
+            "finalizers": finalizers,
+        });
+        for (name, value) in annotations {
+            metadata["annotations"][*name] = json!(value);
+        }
+        let key = ObjectKey::of(live).unwrap_or_else(|| ObjectKey::cluster(""));
+        self.merge_patch(resource, &key, Subresource::Main, &json!({"metadata": metadata}), manager).await
+    }
+
+    /// One page of a consistent list.
+    pub async fn list_page(
+        &self,
+        resource: &Resource,
+        query: &ListQuery,
+        limit: u32,
+        token: Option<&str>,
+    ) -> Result<Page, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Meta {
+            #[serde(default, rename = "resourceVersion")]
+            revision: String,
+            #[serde(default, rename = "continue")]
+            token: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct List {
+            metadata: Meta,
+            #[serde(default)]
+            items: Option<Vec<Box<RawValue>>>,
+        }
+        let mut path =
+            format!("{}?limit={limit}{}", resource.collection_path(query.namespace.as_deref()), query.query());
+        if let Some(token) = token {
+            path.push_str(&format!("&continue={}", encode(token)));
+        }
+        let key = ObjectKey::new(query.namespace.as_deref().unwrap_or_default(), "*");
+        let bytes = self.bytes("list", resource, &key, Method::GET, &path, None, None).await?;
+        let list: List =
+            serde_json::from_slice(&bytes).map_err(|e| self.failure("list", resource, &key, Class::Decode, &e))?;
+        Ok(Page {
+            items: list.items.unwrap_or_default(),
+            continue_token: Some(list.metadata.token).filter(|t| !t.is_empty()),
+            revision: list.metadata.revision,
+        })
+    }
+
+    /// All objects of a (small) list, decoded; objects that do not decode are left out.
+    pub async fn list(&self, resource: &Resource, query: &ListQuery) -> Result<Vec<Value>, ApiError> {
+        let mut objects = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let page = self.list_page(resource, query, 500, token.as_deref()).await?;
+            objects.extend(page.items.iter().filter_map(|raw| serde_json::from_str::<Value>(raw.get()).ok()));
+            token = page.continue_token;
+            if token.is_none() {
+                return Ok(objects);
+            }
+        }
+    }
+
+    /// Starts a watch at `revision`; the server ends it after `timeout`. A refusal (410 too) is an error here, errors in
+    /// the stream are items.
+    pub async fn watch(
+        &self,
+        resource: &Resource,
+        query: &ListQuery,
+        revision: &str,
+        timeout: Duration,
+    ) -> Result<BoxStream<'static, Result<Frame, ApiError>>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            #[serde(rename = "type")]
+            event: String,
+            object: Box<RawValue>,
+        }
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={}&resourceVersion={}{}",
+            resource.collection_path(query.namespace.as_deref()),
+            timeout.as_secs().max(1),
+            encode(revision),
+            query.query()
+        );
+        let key = ObjectKey::new(query.namespace.as_deref().unwrap_or_default(), "*");
+        let answer = self.send("watch", resource, &key, Method::GET, &path, None, None).await?;
+        let this = self.clone();
+        let resource = resource.clone();
+        let data = answer.into_body().into_data_stream();
+        let lines = Lines { data: data.boxed(), buffer: Vec::new(), scanned: 0, ended: false };
+        let stream = futures::stream::unfold(lines, |mut lines| async move {
+            lines.next().await.map(|line| (line, lines))
+        });
+        Ok(stream
+            .map(move |line| {
+                let line = line.map_err(|e| this.failure("watch", &resource, &key, Class::Unreachable, &e))?;
+                let line: Line = serde_json::from_slice(&line)
+                    .map_err(|e| this.failure("watch", &resource, &key, Class::Decode, &e))?;
+                Ok(Frame { event: line.event, object: line.object })
+            })
+            .boxed())
+    }
+
+    /// GET of a non-resource path such as `/version`.
+    pub async fn raw_get(&self, path: &str) -> Result<Value, ApiError> {
+        let nothing = Resource::new("", "", path, "");
+        self.call("get", &nothing, &ObjectKey::cluster(""), Method::GET, path, None, None).await
+    }
+
+    async fn call(
+        &self,
+        verb: &'static str,
+        resource: &Resource,
+        key: &ObjectKey,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        content_type: Option<&'static str>,
+    ) -> Result<Value, ApiError> {
+        let bytes = self.bytes(verb, resource, key, method, path, body, content_type).await?;
+        serde_json::from_slice(&bytes).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))
+    }
+
+    async fn bytes(
+        &self,
+        verb: &'static str,
+        resource: &Resource,
+        key: &ObjectKey,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        content_type: Option<&'static str>,
+    ) -> Result<bytes::Bytes, ApiError> {
+        let work = async {
+            let answer = self.send(verb, resource, key, method, path, body, content_type).await?;
+            let collected = answer.into_body().collect().await;
+            collected
+                .map(http_body_util::Collected::to_bytes)
+                .map_err(|e| self.failure(verb, resource, key, Class::Unreachable, &e))
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
+            Ok(result) => result,
+            Err(elapsed) => Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
+        }
+    }
+
+    async fn send(
+        &self,
+        verb: &'static str,
+        resource: &Resource,
+        key: &ObjectKey,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        content_type: Option<&'static str>,
+    ) -> Result<http::Response<Body>, ApiError> {
+        let bytes = match body {
+            Some(body) => {
+                serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?
+            }
+            None => Vec::new(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT_ENCODING, "identity")
+            .header(header::USER_AGENT, concat!("kube-bind/", env!("CARGO_PKG_VERSION")));
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request
+            .body(Body::from(bytes))
+            .map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
+        let sent = tokio::time::timeout(REQUEST_TIMEOUT, self.client.send(request)).await;
+        let answer = match sent {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(self.failure(verb, resource, key, Class::Unreachable, &error)),
+            Err(elapsed) => return Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
+        };
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let code = answer.status().as_u16();
+        let header_retry = answer
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.parse().ok())
+            .map(Duration::from_secs);
+        let body = tokio::time::timeout(REQUEST_TIMEOUT, answer.into_body().collect()).await;
+        let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let (reason, message, status_retry) = read_status(&body, code);
+        Err(ApiError {
+            side: self.side.to_string(),
+            verb,
+            target: format!("{resource} {key}"),
+            class: classify(code, &reason),
+            code,
+            reason,
+            message,
+            retry_after: header_retry.or(status_retry),
+        })
+    }
+
+    fn failure(
+        &self,
+        verb: &'static str,
+        resource: &Resource,
+        key: &ObjectKey,
+        class: Class,
+        error: &dyn std::error::Error,
+    ) -> ApiError {
+        ApiError {
+            side: self.side.to_string(),
+            verb,
+            target: format!("{resource} {key}"),
+            class,
+            code: 0,
+            reason: String::new(),
+            message: chain(error),
+            retry_after: None,
+        }
+    }
+}
+
+/// The finalizers on an object.
+pub fn finalizers_of(object: &Value) -> Vec<&str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Cuts a byte stream into lines of any length.
+struct Lines {
+    data: BoxStream<'static, Result<bytes::Bytes, kube::Error>>,
+    buffer: Vec<u8>,
+    scanned: usize,
+    ended: bool,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Result<Vec<u8>, kube::Error>> {
+        loop {
+            if let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(self.scanned + at + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                self.scanned = 0;
+                line.pop();
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Some(Ok(line));
+            }
+            self.scanned = self.buffer.len();
+            if self.ended {
+                return None;
+            }
+            match self.data.next().await {
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Some(Err(error));
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_across_chunks_and_no_half_line_at_the_end() {
+        let chunks: Vec<Result<bytes::Bytes, kube::Error>> =
+            vec![Ok("{\"a\":1}\n{\"b".into()), Ok("\":2}\n\n{\"half".into())];
+        let mut lines =
+            Lines { data: futures::stream::iter(chunks).boxed(), buffer: vec![], scanned: 0, ended: false };
+        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"a\":1}");
+        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"b\":2}");
+        assert!(lines.next().await.is_none());
+    }
+
+    #[test]
+    fn selectors_are_encoded() {
+        let query = ListQuery { labels: Some("a=b,c!=d".into()), fields: None, namespace: None };
+        assert_eq!(query.query(), "&labelSelector=a%3Db%2Cc%21%3Dd");
+    }
+}

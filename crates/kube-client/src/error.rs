@@ -1,0 +1,144 @@
+//! What can go wrong with a request, sorted by what a controller does about it. In: HTTP answers and transport errors.
+//! Out: [`ApiError`] with a [`Class`], naming the side, the verb and the object.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What kind of failure it is, by what mends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// 404: the object, its namespace or the whole API is not there.
+    NotFound,
+    /// 409 `AlreadyExists`.
+    AlreadyExists,
+    /// 409: a precondition (resourceVersion, uid, field ownership) does not hold.
+    Conflict,
+    /// 422 or 400: the API server refuses the content; retrying the same is pointless.
+    Invalid,
+    /// 401: the credential is not (or no longer) known.
+    Unauthorized,
+    /// 403: the credential has no right to this.
+    Forbidden,
+    /// 410: the revision or continue token is too old; list again.
+    Gone,
+    /// 429, or 503/504 with an answer of the API server: come back later.
+    Throttled,
+    /// Other 5xx.
+    Server,
+    /// No answer: connection refused, TLS failure, timeout.
+    Unreachable,
+    /// The answer could not be read.
+    Decode,
+}
+
+impl Class {
+    /// True when the same request may succeed later without anybody changing anything.
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Throttled | Self::Server | Self::Unreachable | Self::Conflict | Self::Gone)
+    }
+}
+
+/// A failed request, with the side and object it was for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{side}: {verb} {target}: {message}")]
+pub struct ApiError {
+    /// Which API server, in words that the reader knows ("consumer", "provider mangodb").
+    pub side: String,
+    /// What was tried: `get`, `list`, `apply`...
+    pub verb: &'static str,
+    /// Resource and object name.
+    pub target: String,
+    /// What to do about it.
+    pub class: Class,
+    /// HTTP status, 0 without an answer.
+    pub code: u16,
+    /// `reason` of the Status object, if there was one.
+    pub reason: String,
+    /// Message of the API server or of the transport.
+    pub message: String,
+    /// The server's `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// True for [`Class::NotFound`].
+    pub fn is_not_found(&self) -> bool {
+        self.class == Class::NotFound
+    }
+
+    /// True for [`Class::Conflict`] and [`Class::AlreadyExists`].
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.class, Class::Conflict | Class::AlreadyExists)
+    }
+
+    /// True for [`Class::Forbidden`].
+    pub fn is_forbidden(&self) -> bool {
+        self.class == Class::Forbidden
+    }
+}
+
+/// Sorts an HTTP status and Status `reason` into a class.
+pub fn classify(code: u16, reason: &str) -> Class {
+    match (code, reason) {
+        (404, _) => Class::NotFound,
+        (409, "AlreadyExists") => Class::AlreadyExists,
+        (409, _) => Class::Conflict,
+        (401, _) => Class::Unauthorized,
+        (403, _) => Class::Forbidden,
+        (410, _) | (_, "Expired" | "Gone") => Class::Gone,
+        (429 | 503 | 504, _) => Class::Throttled,
+        (400..=499, _) => Class::Invalid,
+        _ => Class::Server,
+    }
+}
+
+/// Reads `reason`, `message` and retry seconds out of a Status body; plain text becomes the message.
+pub(crate) fn read_status(body: &[u8], code: u16) -> (String, String, Option<Duration>) {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(status) if status["kind"] == "Status" => (
+            status["reason"].as_str().unwrap_or_default().to_owned(),
+            status["message"].as_str().unwrap_or_default().to_owned(),
+            status["details"]["retryAfterSeconds"].as_u64().filter(|s| *s > 0).map(Duration::from_secs),
+        ),
+        _ => {
+            let text = String::from_utf8_lossy(body);
+            let text: String = text.trim().chars().take(300).collect();
+            (String::new(), if text.is_empty() { format!("HTTP {code}") } else { text }, None)
+        }
+    }
+}
+
+/// Flattens an error and its sources into one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case(404, "NotFound", Class::NotFound)]
+    #[case(409, "AlreadyExists", Class::AlreadyExists)]
+    #[case(409, "Conflict", Class::Conflict)]
+    #[case(410, "Expired", Class::Gone)]
+    #[case(429, "TooManyRequests", Class::Throttled)]
+    #[case(504, "Timeout", Class::Throttled)]
+    #[case(500, "Expired", Class::Gone)]
+    #[case(500, "InternalError", Class::Server)]
+    #[case(422, "Invalid", Class::Invalid)]
+    fn classes(#[case] code: u16, #[case] reason: &str, #[case] class: Class) {
+        assert_eq!(classify(code, reason), class);
+    }
+}

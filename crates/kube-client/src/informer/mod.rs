@@ -1,0 +1,242 @@
+//! An informer: keeps a [`Store`] equal to what an API server has. In: list and watch of one resource. Out: the store,
+//! [`Delta`]s to a handler, and a [`Health`] that others can wait on. The decisions are in [`Machine`]; here is the IO.
+
+mod machine;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use self::machine::{Delta, Machine, Project, Step, Trouble};
+use crate::{
+    api::{Api, Frame, ListQuery, Page},
+    backoff::{Backoff, random},
+    error::ApiError,
+    resource::Resource,
+    store::Store,
+};
+
+/// How an informer is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// A complete list was seen at least once.
+    pub synced: bool,
+    /// The last list or watch failed; nothing newer is known.
+    pub trouble: Option<Trouble>,
+    /// Objects that did not decode.
+    pub skipped: u64,
+    /// Lists after the first.
+    pub relists: u64,
+}
+
+/// Tunables.
+#[derive(Clone, Debug)]
+pub struct InformerOptions {
+    /// Objects a page.
+    pub page: u32,
+    /// Longest watch; the real one is drawn from its upper quarter. At most 200 s, below what load balancers cut.
+    pub watch_timeout: Duration,
+    /// First pause after a failure.
+    pub backoff_base: Duration,
+    /// Longest pause after failures.
+    pub backoff_cap: Duration,
+}
+
+impl Default for InformerOptions {
+    fn default() -> Self {
+        Self {
+            page: 500,
+            watch_timeout: Duration::from_secs(200),
+            backoff_base: Duration::from_millis(200),
+            backoff_cap: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Where an informer gets its objects from; [`Api`] in programs, a script in tests.
+pub trait Source: Send + Sync + 'static {
+    /// Name of the cluster, for messages.
+    fn side(&self) -> String;
+    /// One page.
+    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Page, ApiError>>;
+    /// A watch from a revision, ended by the server after the timeout.
+    fn watch(
+        &self,
+        revision: String,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Frame, ApiError>>, ApiError>>;
+}
+
+/// One resource of one API server.
+pub struct ApiSource {
+    /// The API server.
+    pub api: Api,
+    /// What to watch.
+    pub resource: Resource,
+    /// Which part of it.
+    pub query: ListQuery,
+    /// Objects a page.
+    pub page: u32,
+}
+
+impl Source for ApiSource {
+    fn side(&self) -> String {
+        self.api.side().to_owned()
+    }
+
+    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Page, ApiError>> {
+        async move { self.api.list_page(&self.resource, &self.query, self.page, token.as_deref()).await }.boxed()
+    }
+
+    fn watch(
+        &self,
+        revision: String,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Frame, ApiError>>, ApiError>> {
+        async move { self.api.watch(&self.resource, &self.query, &revision, timeout).await }.boxed()
+    }
+}
+
+/// Called for every change, in order, from the informer's task: it must only note and return.
+pub type Handler<S> = Arc<dyn Fn(&Delta<S>) + Send + Sync>;
+
+/// A running informer; it stops when dropped.
+pub struct Informer<S> {
+    store: Arc<Store<S>>,
+    health: watch::Receiver<Health>,
+    _stop: DropGuard,
+}
+
+impl<S: Send + Sync + 'static> Informer<S> {
+    /// Starts an informer on one resource.
+    pub fn start(
+        api: &Api,
+        resource: &Resource,
+        query: ListQuery,
+        options: InformerOptions,
+        project: Project<S>,
+        handler: Handler<S>,
+    ) -> Self {
+        let source =
+            ApiSource { api: api.clone(), resource: resource.clone(), query, page: options.page };
+        Self::start_with(source, options, project, handler)
+    }
+
+    /// Starts an informer on any source.
+    pub fn start_with(
+        source: impl Source,
+        options: InformerOptions,
+        project: Project<S>,
+        handler: Handler<S>,
+    ) -> Self {
+        let store = Arc::new(Store::default());
+        let (sender, health) = watch::channel(Health::default());
+        let stop = CancellationToken::new();
+        let task = run(source, options, store.clone(), project, handler, sender);
+        let token = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! { () = token.cancelled() => {}, () = task => {} }
+        });
+        Self { store, health, _stop: stop.drop_guard() }
+    }
+
+    /// What is known.
+    pub fn store(&self) -> &Arc<Store<S>> {
+        &self.store
+    }
+
+    /// How it is doing; `changed()` wakes on every change.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// True once a complete list was seen.
+    pub fn synced(&self) -> bool {
+        self.health.borrow().synced
+    }
+
+    /// Waits for the first complete list.
+    pub async fn wait_synced(&self) {
+        let mut health = self.health.clone();
+        let _ = health.wait_for(|h| h.synced).await;
+    }
+}
+
+async fn run<S: Send + Sync + 'static>(
+    source: impl Source,
+    options: InformerOptions,
+    store: Arc<Store<S>>,
+    project: Project<S>,
+    handler: Handler<S>,
+    health: watch::Sender<Health>,
+) {
+    let side = source.side();
+    let mut machine =
+        Machine::new(store, project, Backoff::new(options.backoff_base, options.backoff_cap));
+    loop {
+        match machine.step() {
+            Step::Pause(delay) => tokio::time::sleep(delay).await,
+            Step::List(token) => match source.list(token).await {
+                Ok(page) => {
+                    for delta in machine.page(page) {
+                        handler(&delta);
+                    }
+                }
+                Err(error) => machine.list_failed(&error, random()),
+            },
+            Step::Watch(revision) => {
+                let timeout = options.watch_timeout.mul_f64(0.75 + 0.25 * random());
+                match source.watch(revision, timeout).await {
+                    Ok(stream) => {
+                        machine.watch_started();
+                        publish(&machine, &health);
+                        follow(&mut machine, stream, timeout, &side, &handler).await;
+                    }
+                    Err(error) => machine.watch_failed(&error, random()),
+                }
+            }
+        }
+        publish(&machine, &health);
+    }
+}
+
+async fn follow<S>(
+    machine: &mut Machine<S>,
+    mut stream: BoxStream<'static, Result<Frame, ApiError>>,
+    timeout: Duration,
+    side: &str,
+    handler: &Handler<S>,
+) {
+    let started = tokio::time::Instant::now();
+    // A server that forgets to end the watch, or a dead connection.
+    let deadline = started + timeout + Duration::from_secs(20);
+    loop {
+        match tokio::time::timeout_at(deadline, stream.next()).await {
+            Err(_) | Ok(None) => return machine.watch_ended(started.elapsed(), random()),
+            Ok(Some(Err(error))) => return machine.watch_failed(&error, random()),
+            Ok(Some(Ok(frame))) => match machine.frame(frame, side, random()) {
+                Ok(Some(delta)) => handler(&delta),
+                Ok(None) => {}
+                Err(()) => return,
+            },
+        }
+    }
+}
+
+fn publish<S>(machine: &Machine<S>, health: &watch::Sender<Health>) {
+    health.send_if_modified(|old| {
+        let changed = old.synced != machine.synced()
+            || old.trouble.is_some() != machine.trouble().is_some()
+            || old.skipped != machine.skipped()
+            || old.relists != machine.relists();
+        *old = Health {
+            synced: machine.synced(),
+            trouble: machine.trouble().cloned(),
+            skipped: machine.skipped(),
+            relists: machine.relists(),
+        };
+        changed
+    });
+}
