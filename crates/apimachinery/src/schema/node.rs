@@ -1,11 +1,13 @@
 //! One node of a compiled schema.
 //!
-//! In: built by the compiler of this module's parent. Out: read by pruning, defaulting, validation, server-side apply
-//! and strategic merge patch.
+//! In: built by the compiler (`compile`). Out: read by pruning, defaulting, validation, server-side apply and strategic
+//! merge patch.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::Value;
+use serde_json::{Number, Value};
+
+use super::{formats::Format, pattern::Pattern, rules::Rule};
 
 /// The JSON type a node asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,6 +29,22 @@ pub enum NodeType {
     Boolean,
     /// `x-kubernetes-int-or-string`.
     IntOrString,
+}
+
+impl NodeType {
+    /// The type as validation messages name it (`integer,string` for int-or-string); empty for any.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::Object => "object",
+            Self::Array => "array",
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::IntOrString => "integer,string",
+        }
+    }
 }
 
 /// `x-kubernetes-list-type`.
@@ -80,6 +98,12 @@ pub struct Node {
     pub patch_merge_key: Option<String>,
     /// Built-in types: `x-kubernetes-patch-strategy`, split at commas (`merge`, `retainKeys`, `replace`).
     pub patch_strategy: Vec<String>,
+    /// What a value must satisfy beside its type.
+    pub(crate) checks: Checks,
+    /// `x-kubernetes-validations`.
+    pub(crate) rules: Vec<Arc<Rule>>,
+    /// Whether this node or a child has rules: subtrees without are not walked.
+    pub(crate) has_rules: bool,
 }
 
 impl Node {
@@ -88,4 +112,51 @@ impl Node {
     pub fn field(&self, name: &str) -> Option<&Arc<Node>> {
         self.properties.get(name).or(self.additional.as_ref())
     }
+
+    /// A node that accepts and keeps everything.
+    pub(crate) fn open() -> Self {
+        Self {
+            preserve_unknown: true,
+            nullable: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the node says nothing about what is below: all of it is kept, nothing is typed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.kind == NodeType::Any
+            && self.properties.is_empty()
+            && self.additional.is_none()
+            && self.items.is_none()
+    }
+}
+
+/// A bound of a number.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) value: Number,
+    pub(crate) exclusive: bool,
+}
+
+/// The value validations of a node, beside its type.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checks {
+    pub(crate) values: Option<Vec<Value>>,
+    pub(crate) format: Option<Format>,
+    pub(crate) pattern: Option<Pattern>,
+    pub(crate) minimum: Option<Bound>,
+    pub(crate) maximum: Option<Bound>,
+    pub(crate) multiple_of: Option<Number>,
+    pub(crate) min_length: Option<u64>,
+    pub(crate) max_length: Option<u64>,
+    pub(crate) min_items: Option<u64>,
+    pub(crate) max_items: Option<u64>,
+    pub(crate) unique_items: bool,
+    pub(crate) required: Vec<String>,
+    pub(crate) min_properties: Option<u64>,
+    pub(crate) max_properties: Option<u64>,
+    pub(crate) all_of: Vec<Arc<Node>>,
+    pub(crate) any_of: Vec<Arc<Node>>,
+    pub(crate) one_of: Vec<Arc<Node>>,
+    pub(crate) not: Option<Arc<Node>>,
 }

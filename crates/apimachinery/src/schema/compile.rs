@@ -1,0 +1,966 @@
+//! From the JSON of a schema to [`Node`]s.
+//!
+//! In: the `openAPIV3Schema` of a CRD version, or the schema of a built-in type with its definitions. Out: the root
+//! node, or everything that is wrong, in Kubernetes' words (structural schemas: KEP-1693 and the CRD documentation).
+//! Called by [`super::Structural`] only.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use serde_json::{Map, Value};
+
+use super::{
+    formats::Format,
+    node::{Bound, Checks, ListType, MapType, Node, NodeType},
+    pattern::Pattern,
+    rules,
+};
+use crate::field_path::{FieldError, FieldErrorKind, PathBuf};
+
+/// Where a schema stands, which decides what it must and must not say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Root,
+    Field,
+    Item,
+    /// Below allOf, anyOf, oneOf or not: value validation only. The flag: a type is allowed (int-or-string pattern).
+    Nested {
+        type_allowed: bool,
+        /// Rules count here only below allOf.
+        rules_allowed: bool,
+    },
+}
+
+pub(super) struct Compiler<'a> {
+    /// Definitions for `$ref`; None for CRDs, where `$ref` is forbidden.
+    definitions: Option<&'a Map<String, Value>>,
+    /// Definitions compiled so far; None while one is being compiled (recursion).
+    known: HashMap<String, Option<Arc<Node>>>,
+    errors: Vec<FieldError>,
+}
+
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
+/// Keywords of JSON Schema that Kubernetes does not support.
+const UNSUPPORTED: [&str; 6] = [
+    "definitions",
+    "dependencies",
+    "additionalItems",
+    "patternProperties",
+    "$schema",
+    "id",
+];
+
+impl<'a> Compiler<'a> {
+    /// A compiler for the schema of a custom resource.
+    pub(super) fn structural() -> Self {
+        Self {
+            definitions: None,
+            known: HashMap::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// A compiler for schemas of built-in types.
+    pub(super) fn builtin(definitions: &'a Map<String, Value>) -> Self {
+        Self {
+            definitions: Some(definitions),
+            ..Self::structural()
+        }
+    }
+
+    /// Compiles the schema of a whole object.
+    pub(super) fn root(mut self, schema: &Value) -> Result<Arc<Node>, Vec<FieldError>> {
+        let mut path = PathBuf::default();
+        let node = self.node(schema, Level::Root, &mut path);
+        if self.errors.is_empty() {
+            Ok(node)
+        } else {
+            self.errors.sort_by_key(ToString::to_string);
+            Err(self.errors)
+        }
+    }
+
+    fn is_crd(&self) -> bool {
+        self.definitions.is_none()
+    }
+
+    fn error(&mut self, error: FieldError) {
+        // Schemas of built-in types are ours; only what makes them unusable is an error.
+        if self.is_crd() {
+            self.errors.push(error);
+        }
+    }
+
+    fn node(&mut self, schema: &Value, level: Level, path: &mut PathBuf) -> Arc<Node> {
+        match schema {
+            Value::Object(map) => {
+                if let Some(node) = self.referenced(map, level, path) {
+                    return node;
+                }
+                Arc::new(self.object(map, level, path))
+            }
+            Value::Bool(true) if !self.is_crd() => Arc::new(Node::open()),
+            other => {
+                self.errors.push(FieldError::type_invalid(
+                    path.as_str(),
+                    other.clone(),
+                    "must be a schema, which is a JSON object",
+                ));
+                Arc::new(Node::open())
+            }
+        }
+    }
+
+    /// Follows `$ref`, also one wrapped in an allOf of its own (the way OpenAPI v3 adds a default or description).
+    fn referenced(
+        &mut self,
+        map: &Map<String, Value>,
+        level: Level,
+        path: &mut PathBuf,
+    ) -> Option<Arc<Node>> {
+        let Some(definitions) = self.definitions else {
+            if map.contains_key("$ref") {
+                let field = path.child("$ref");
+                self.error(FieldError::forbidden(field, "$ref is not supported"));
+            }
+            return None;
+        };
+        let reference = map.get("$ref").or_else(|| {
+            let all = map.get("allOf")?.as_array()?;
+            match all.as_slice() {
+                [only] if !map.contains_key("type") => only.get("$ref"),
+                _ => None,
+            }
+        })?;
+        let name = reference.as_str()?.rsplit('/').next()?.to_owned();
+        let target = match self.known.get(&name) {
+            Some(Some(node)) => Arc::clone(node),
+            // Recursive, or unknown: an open object.
+            Some(None) => Arc::new(Node::open()),
+            None => {
+                self.known.insert(name.clone(), None);
+                let node = match definitions.get(&name) {
+                    Some(definition) => self.node(definition, level, path),
+                    None => Arc::new(Node::open()),
+                };
+                self.known.insert(name, Some(Arc::clone(&node)));
+                node
+            }
+        };
+        Some(overlay(target, map))
+    }
+
+    fn object(&mut self, map: &Map<String, Value>, level: Level, path: &mut PathBuf) -> Node {
+        let mut node = Node {
+            nullable: flag(map, "nullable"),
+            default: map.get("default").filter(|d| !d.is_null()).cloned(),
+            preserve_unknown: flag(map, "x-kubernetes-preserve-unknown-fields"),
+            embedded_resource: flag(map, "x-kubernetes-embedded-resource"),
+            ..Node::default()
+        };
+        self.extensions(map, &mut node);
+        node.kind = self.kind(map, &node, level, path);
+        self.children(map, &mut node, level, path);
+        node.checks = self.checks(map, &node, level, path);
+        if self.is_crd() {
+            self.keywords(map, path);
+            match level {
+                Level::Nested { type_allowed, .. } => self.nested(map, type_allowed, path),
+                _ => self.structural_invariants(map, &node, level, path),
+            }
+            self.lists_and_maps(map, &node, path);
+        } else if node.kind == NodeType::Object
+            && node.properties.is_empty()
+            && node.additional.is_none()
+        {
+            // Built-in objects without fields (RawExtension and its kin) hold anything.
+            node.preserve_unknown = true;
+        }
+        self.rules(map, &mut node, level, path);
+        self.default_fits(&node, level, path);
+        node
+    }
+
+    fn extensions(&mut self, map: &Map<String, Value>, node: &mut Node) {
+        let text = |key: &str| map.get(key).and_then(Value::as_str);
+        node.list_type = match text("x-kubernetes-list-type") {
+            Some("set") => ListType::Set,
+            Some("map") => ListType::Map,
+            _ => ListType::Atomic,
+        };
+        node.map_type = match text("x-kubernetes-map-type") {
+            Some("atomic") => MapType::Atomic,
+            _ => MapType::Granular,
+        };
+        node.map_keys = strings(map.get("x-kubernetes-list-map-keys"));
+        node.patch_merge_key = text("x-kubernetes-patch-merge-key").map(str::to_owned);
+        node.patch_strategy = text("x-kubernetes-patch-strategy")
+            .map(|s| s.split(',').map(|p| p.trim().to_owned()).collect())
+            .unwrap_or_default();
+    }
+
+    fn kind(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &Node,
+        level: Level,
+        path: &PathBuf,
+    ) -> NodeType {
+        if flag(map, "x-kubernetes-int-or-string") || text_is(map, "format", "int-or-string") {
+            return NodeType::IntOrString;
+        }
+        let name = match map.get("type") {
+            None => "",
+            Some(Value::String(name)) => name.as_str(),
+            // Generators write a nullable type as ["string", "null"].
+            Some(Value::Array(names)) if !self.is_crd() => {
+                let mut names = names
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .filter(|n| *n != "null");
+                match (names.next(), names.next()) {
+                    (Some(only), None) => only,
+                    (Some("integer" | "string"), Some("integer" | "string")) => {
+                        return NodeType::IntOrString;
+                    }
+                    _ => "",
+                }
+            }
+            Some(other) => {
+                self.error(FieldError::type_invalid(
+                    path.child("type"),
+                    other.clone(),
+                    "must be a string",
+                ));
+                ""
+            }
+        };
+        if !name.is_empty() && !TYPES.contains(&name) {
+            let error = if name == "null" {
+                FieldError::forbidden(
+                    path.child("type"),
+                    "type cannot be set to null, use nullable as an alternative",
+                )
+            } else {
+                FieldError::not_supported(path.child("type"), name, &TYPES)
+            };
+            self.error(error);
+        }
+        if name.is_empty() && !node.preserve_unknown {
+            let detail = match level {
+                Level::Root => Some("must not be empty at the root"),
+                Level::Item => Some("must not be empty for specified array items"),
+                Level::Field => Some("must not be empty for specified object fields"),
+                Level::Nested { .. } => None,
+            };
+            if let Some(detail) = detail.filter(|_| !node.embedded_resource) {
+                self.error(FieldError::required(path.child("type"), detail));
+            }
+        }
+        match name {
+            "object" => NodeType::Object,
+            "array" => NodeType::Array,
+            "string" => NodeType::String,
+            "integer" => NodeType::Integer,
+            "number" => NodeType::Number,
+            "boolean" => NodeType::Boolean,
+            // A built-in schema may leave the type out.
+            _ if !self.is_crd() && map.contains_key("properties") => NodeType::Object,
+            _ => NodeType::Any,
+        }
+    }
+
+    fn children(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &mut Node,
+        level: Level,
+        path: &mut PathBuf,
+    ) {
+        let below = |level: Level, structural: Level| match level {
+            Level::Nested { rules_allowed, .. } => Level::Nested {
+                type_allowed: false,
+                rules_allowed,
+            },
+            _ => structural,
+        };
+        if let Some(Value::Object(properties)) = map.get("properties") {
+            let mut compiled = BTreeMap::new();
+            for (name, schema) in properties {
+                let child = path.field("properties", |path| {
+                    path.key(name, |path| self.node(schema, below(level, Level::Field), path))
+                });
+                compiled.insert(name.clone(), child);
+            }
+            node.properties = compiled;
+        }
+        match map.get("additionalProperties") {
+            None => {}
+            Some(Value::Bool(true)) => node.additional = Some(Arc::new(Node::open())),
+            Some(Value::Bool(false)) => {
+                if self.is_crd() {
+                    let field = path.child("additionalProperties");
+                    self.error(FieldError::forbidden(
+                        field,
+                        "additionalProperties cannot be set to false",
+                    ));
+                }
+            }
+            Some(schema) => {
+                let child = path.field("additionalProperties", |path| {
+                    self.node(schema, below(level, Level::Field), path)
+                });
+                node.additional = Some(child);
+            }
+        }
+        match map.get("items") {
+            None => {
+                if node.kind == NodeType::Array && !matches!(level, Level::Nested { .. }) {
+                    self.error(FieldError::required(
+                        path.child("items"),
+                        "must be specified",
+                    ));
+                }
+            }
+            Some(Value::Array(schemas)) => {
+                let field = path.child("items");
+                self.error(FieldError::invalid(
+                    field,
+                    Value::Array(schemas.clone()),
+                    "items must be a schema object and not an array",
+                ));
+            }
+            Some(schema) => {
+                node.items = Some(path.field("items", |path| {
+                    self.node(schema, below(level, Level::Item), path)
+                }));
+            }
+        }
+    }
+
+    fn checks(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &Node,
+        level: Level,
+        path: &mut PathBuf,
+    ) -> Checks {
+        let count = |key: &str| map.get(key).and_then(as_count);
+        let bound = |limit: &str, exclusive: &str| match map.get(limit) {
+            Some(Value::Number(value)) => Some(Bound {
+                value: value.clone(),
+                exclusive: flag(map, exclusive),
+            }),
+            _ => None,
+        };
+        let pattern = match map.get("pattern").and_then(Value::as_str) {
+            Some(source) if !source.is_empty() => match Pattern::compile(source) {
+                Ok(pattern) => Some(pattern),
+                Err(reason) => {
+                    self.error(FieldError::invalid(
+                        path.child("pattern"),
+                        source,
+                        format!("must be a valid regular expression, but isn't: {reason}"),
+                    ));
+                    None
+                }
+            },
+            _ => None,
+        };
+        let mut checks = Checks {
+            values: map.get("enum").and_then(Value::as_array).cloned(),
+            format: map
+                .get("format")
+                .and_then(Value::as_str)
+                .and_then(Format::parse),
+            pattern,
+            minimum: bound("minimum", "exclusiveMinimum"),
+            maximum: bound("maximum", "exclusiveMaximum"),
+            multiple_of: match map.get("multipleOf") {
+                Some(Value::Number(n)) => Some(n.clone()),
+                _ => None,
+            },
+            min_length: count("minLength"),
+            max_length: count("maxLength"),
+            min_items: count("minItems"),
+            max_items: count("maxItems"),
+            unique_items: flag(map, "uniqueItems"),
+            required: strings(map.get("required")),
+            min_properties: count("minProperties"),
+            max_properties: count("maxProperties"),
+            ..Checks::default()
+        };
+        let int_or_string = node.kind == NodeType::IntOrString;
+        let in_all_of = match level {
+            Level::Nested { rules_allowed, .. } => rules_allowed,
+            _ => true,
+        };
+        checks.all_of = self.junctor(map, "allOf", in_all_of, path, |index, schema| {
+            int_or_string && index == 0 && is_int_or_string_any_of(schema.get("anyOf"))
+        });
+        let any_of_is_the_type = (int_or_string || nested_type_allowed(level))
+            && is_int_or_string_any_of(map.get("anyOf"));
+        checks.any_of = self.junctor(map, "anyOf", false, path, |_, _| any_of_is_the_type);
+        checks.one_of = self.junctor(map, "oneOf", false, path, |_, _| false);
+        if let Some(schema) = map.get("not") {
+            let level = Level::Nested {
+                type_allowed: false,
+                rules_allowed: false,
+            };
+            checks.not = Some(path.field("not", |path| self.node(schema, level, path)));
+        }
+        checks
+    }
+
+    fn junctor(
+        &mut self,
+        map: &Map<String, Value>,
+        name: &str,
+        rules_allowed: bool,
+        path: &mut PathBuf,
+        type_allowed: impl Fn(usize, &Value) -> bool,
+    ) -> Vec<Arc<Node>> {
+        let Some(Value::Array(schemas)) = map.get(name) else {
+            return Vec::new();
+        };
+        let mut nodes = Vec::with_capacity(schemas.len());
+        for (index, schema) in schemas.iter().enumerate() {
+            let level = Level::Nested {
+                type_allowed: type_allowed(index, schema),
+                rules_allowed,
+            };
+            nodes.push(path.field(name, |path| {
+                path.index(index, |path| self.node(schema, level, path))
+            }));
+        }
+        nodes
+    }
+
+    /// Keywords that no schema of a custom resource may use.
+    fn keywords(&mut self, map: &Map<String, Value>, path: &PathBuf) {
+        for key in UNSUPPORTED {
+            if map.get(key).is_some_and(|v| !v.is_null()) {
+                self.error(FieldError::forbidden(
+                    path.child(key),
+                    format!("{key} is not supported"),
+                ));
+            }
+        }
+        if flag(map, "uniqueItems") {
+            self.error(FieldError::forbidden(
+                path.child("uniqueItems"),
+                "uniqueItems cannot be set to true since the runtime complexity becomes quadratic",
+            ));
+        }
+        let key = "x-kubernetes-preserve-unknown-fields";
+        if map.get(key) == Some(&Value::Bool(false)) {
+            self.error(FieldError::invalid(
+                path.child(key),
+                false,
+                "must be true or undefined",
+            ));
+        }
+        let both = map
+            .get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(|p| !p.is_empty());
+        if both
+            && map
+                .get("additionalProperties")
+                .is_some_and(Value::is_object)
+        {
+            self.error(FieldError::forbidden(
+                path.child("additionalProperties"),
+                "additionalProperties and properties are mutual exclusive",
+            ));
+        }
+    }
+
+    /// What a schema below allOf, anyOf, oneOf and not must not say.
+    fn nested(&mut self, map: &Map<String, Value>, type_allowed: bool, path: &PathBuf) {
+        let forbidden = [
+            ("type", "must be empty to be structural", !type_allowed),
+            (
+                "additionalProperties",
+                "must be undefined to be structural",
+                true,
+            ),
+            ("default", "must be undefined to be structural", true),
+            ("title", "must be empty to be structural", true),
+            ("description", "must be empty to be structural", true),
+            ("nullable", "must be false to be structural", true),
+            (
+                "x-kubernetes-preserve-unknown-fields",
+                "must be false to be structural",
+                true,
+            ),
+            (
+                "x-kubernetes-embedded-resource",
+                "must be false to be structural",
+                true,
+            ),
+            (
+                "x-kubernetes-int-or-string",
+                "must be false to be structural",
+                true,
+            ),
+            (
+                "x-kubernetes-list-map-keys",
+                "must be empty to be structural",
+                true,
+            ),
+            (
+                "x-kubernetes-list-type",
+                "must be undefined to be structural",
+                true,
+            ),
+        ];
+        for (key, detail, applies) in forbidden {
+            let said = match map.get(key) {
+                None | Some(Value::Null | Value::Bool(false)) => false,
+                Some(Value::String(text)) => !text.is_empty(),
+                Some(_) => true,
+            };
+            if applies && said {
+                self.error(FieldError::forbidden(path.child(key), detail));
+            }
+        }
+        let names_metadata = map
+            .get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(|p| p.contains_key("metadata"));
+        if names_metadata {
+            self.error(FieldError::forbidden(
+                path.child("properties[metadata]"),
+                "must not be specified in a nested context",
+            ));
+        }
+    }
+
+    fn structural_invariants(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &Node,
+        level: Level,
+        path: &PathBuf,
+    ) {
+        let root = level == Level::Root;
+        let type_name = map.get("type").and_then(Value::as_str).unwrap_or_default();
+        if root && !type_name.is_empty() && type_name != "object" {
+            self.error(FieldError::invalid(
+                path.child("type"),
+                type_name,
+                "must be object at the root",
+            ));
+        }
+        if root && map.get("additionalProperties").is_some() {
+            self.error(FieldError::forbidden(
+                path.child("additionalProperties"),
+                "must not be used at the root",
+            ));
+        }
+        if node.kind == NodeType::IntOrString {
+            for (key, used) in [
+                (
+                    "x-kubernetes-preserve-unknown-fields",
+                    node.preserve_unknown,
+                ),
+                ("x-kubernetes-embedded-resource", node.embedded_resource),
+            ] {
+                if used {
+                    self.error(FieldError::invalid(
+                        path.child(key),
+                        true,
+                        "must be false if x-kubernetes-int-or-string is true",
+                    ));
+                }
+            }
+        }
+        if node.embedded_resource {
+            self.embedded(map, node, type_name, path);
+        }
+        if root || node.embedded_resource {
+            for (name, wanted) in [
+                ("kind", "string"),
+                ("apiVersion", "string"),
+                ("metadata", "object"),
+            ] {
+                if let Some(child) = node.properties.get(name)
+                    && child.kind.name() != wanted
+                {
+                    self.error(FieldError::invalid(
+                        path.child(&format!("properties[{name}].type")),
+                        child.kind.name(),
+                        format!("must be {wanted}"),
+                    ));
+                }
+            }
+        }
+        if root && !metadata_is_plain(map) {
+            self.error(FieldError::forbidden(
+                path.child("properties[metadata]"),
+                "must not specify anything other than name and generateName, but metadata is implicitly specified",
+            ));
+        }
+        let mut missing = Vec::new();
+        for junctor in ["allOf", "anyOf", "oneOf"] {
+            for (index, schema) in map
+                .get(junctor)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                let nested = path.child(&format!("{junctor}[{index}]"));
+                incomplete(schema, node, &nested, path.as_str(), &mut missing);
+            }
+        }
+        if let Some(schema) = map.get("not") {
+            incomplete(
+                schema,
+                node,
+                &path.child("not"),
+                path.as_str(),
+                &mut missing,
+            );
+        }
+        for error in missing {
+            self.error(error);
+        }
+    }
+
+    fn embedded(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &Node,
+        type_name: &str,
+        path: &PathBuf,
+    ) {
+        let detail = "must be object if x-kubernetes-embedded-resource is true";
+        if type_name.is_empty() {
+            self.error(FieldError::required(path.child("type"), detail));
+        } else if type_name != "object" {
+            self.error(FieldError::invalid(path.child("type"), type_name, detail));
+        }
+        if map.get("additionalProperties").is_some() {
+            self.error(FieldError::forbidden(
+                path.child("additionalProperties"),
+                "must not be used if x-kubernetes-embedded-resource is set",
+            ));
+        }
+        if !node.preserve_unknown && node.properties.is_empty() {
+            self.error(FieldError::required(
+                path.child("properties"),
+                "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields",
+            ));
+        }
+    }
+
+    fn lists_and_maps(&mut self, map: &Map<String, Value>, node: &Node, path: &PathBuf) {
+        let type_name = map.get("type").and_then(Value::as_str).unwrap_or_default();
+        for (key, wanted, known) in [
+            (
+                "x-kubernetes-map-type",
+                "object",
+                ["atomic", "granular"].as_slice(),
+            ),
+            (
+                "x-kubernetes-list-type",
+                "array",
+                ["atomic", "set", "map"].as_slice(),
+            ),
+        ] {
+            let Some(value) = map.get(key).and_then(Value::as_str) else {
+                continue;
+            };
+            let detail = format!("must be {wanted} if {key} is specified");
+            if type_name.is_empty() {
+                self.error(FieldError::required(path.child("type"), detail));
+            } else if type_name != wanted {
+                self.error(FieldError::invalid(path.child("type"), type_name, detail));
+            }
+            if !known.contains(&value) {
+                self.error(FieldError::not_supported(path.child(key), value, known));
+            }
+        }
+        let list_type = map.get("x-kubernetes-list-type").and_then(Value::as_str);
+        if !node.map_keys.is_empty() && list_type != Some("map") {
+            let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
+            let field = path.child("x-kubernetes-list-type");
+            self.error(match list_type {
+                None => FieldError::required(field, detail),
+                Some(other) => FieldError::invalid(field, other, detail),
+            });
+        }
+        match (node.list_type, &node.items) {
+            (ListType::Set, Some(items)) => self.set_items(items, path),
+            (ListType::Map, Some(items)) => self.map_items(node, items, path),
+            _ => {}
+        }
+    }
+
+    fn set_items(&mut self, items: &Node, path: &PathBuf) {
+        let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
+        if items.kind == NodeType::Array && items.list_type != ListType::Atomic {
+            let field = path.child("items.x-kubernetes-list-type");
+            self.error(FieldError::invalid(field, Value::Null, detail));
+        }
+        if items.kind == NodeType::Object && items.map_type != MapType::Atomic {
+            let field = path.child("items.x-kubernetes-map-type");
+            self.error(FieldError::invalid(field, Value::Null, detail));
+        }
+    }
+
+    fn map_items(&mut self, node: &Node, items: &Node, path: &PathBuf) {
+        let keys_field = path.child("x-kubernetes-list-map-keys");
+        if node.map_keys.is_empty() {
+            self.error(FieldError::required(
+                keys_field,
+                "must not be empty if x-kubernetes-list-type is map",
+            ));
+            return;
+        }
+        if items.kind != NodeType::Object {
+            self.error(FieldError::invalid(
+                path.child("items.type"),
+                items.kind.name(),
+                "must be object if parent array's x-kubernetes-list-type is map",
+            ));
+            return;
+        }
+        let all = Value::from(node.map_keys.clone());
+        for (index, key) in node.map_keys.iter().enumerate() {
+            match items.properties.get(key) {
+                None => self.error(FieldError::invalid(
+                    keys_field.clone(),
+                    all.clone(),
+                    "entries must all be names of item properties",
+                )),
+                Some(child) if matches!(child.kind, NodeType::Array | NodeType::Object) => {
+                    self.error(FieldError::invalid(
+                        path.child(&format!("items.properties[{key}].type")),
+                        child.kind.name(),
+                        "must be a scalar type if parent array's x-kubernetes-list-type is map",
+                    ));
+                }
+                Some(child) => {
+                    if child.default.is_none() && !items.checks.required.contains(key) {
+                        self.error(FieldError::required(
+                            path.child(&format!("items.properties[{key}].default")),
+                            "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
+                        ));
+                    }
+                }
+            }
+            if node.map_keys[..index].contains(key) {
+                self.error(FieldError::invalid(
+                    keys_field.clone(),
+                    all.clone(),
+                    "must not contain duplicate entries",
+                ));
+            }
+        }
+    }
+
+    fn rules(&mut self, map: &Map<String, Value>, node: &mut Node, level: Level, path: &PathBuf) {
+        if let Some(Value::Array(list)) = map.get("x-kubernetes-validations") {
+            let field = path.child("x-kubernetes-validations");
+            if matches!(
+                level,
+                Level::Nested {
+                    rules_allowed: false,
+                    ..
+                }
+            ) {
+                self.error(FieldError::forbidden(
+                    field,
+                    "must be empty to be structural",
+                ));
+            } else {
+                let root = level == Level::Root;
+                let mut errors = Vec::new();
+                node.rules = rules::compile(list, node, root, &field, &mut errors);
+                for error in errors {
+                    self.error(error);
+                }
+            }
+        }
+        node.has_rules = !node.rules.is_empty()
+            || node.properties.values().any(|n| n.has_rules)
+            || node.additional.as_ref().is_some_and(|n| n.has_rules)
+            || node.items.as_ref().is_some_and(|n| n.has_rules)
+            || node.checks.all_of.iter().any(|n| n.has_rules);
+    }
+
+    /// A default must itself be a valid value without unknown fields.
+    fn default_fits(&mut self, node: &Node, level: Level, path: &PathBuf) {
+        let Some(default) = &node.default else { return };
+        if !self.is_crd() || matches!(level, Level::Nested { .. }) {
+            return;
+        }
+        let field = path.child("default");
+        let mut pruned = default.clone();
+        let unknown = super::prune::prune_value(node, &mut pruned);
+        if !unknown.is_empty() {
+            self.error(FieldError::invalid(
+                field,
+                default.clone(),
+                "must not have unknown fields",
+            ));
+            return;
+        }
+        super::defaults::apply(node, &mut pruned);
+        for mut error in super::validate::validate_value(node, &pruned) {
+            error.field = match error.field.as_str() {
+                "" => field.clone(),
+                inner if inner.starts_with('[') => format!("{field}{inner}"),
+                inner => format!("{field}.{inner}"),
+            };
+            if error.kind != FieldErrorKind::Internal {
+                self.error(error);
+            }
+        }
+    }
+}
+
+/// A property beside a `$ref` may add a default or patch hints; the definition itself is shared.
+fn overlay(target: Arc<Node>, map: &Map<String, Value>) -> Arc<Node> {
+    let says = |key: &str| map.contains_key(key);
+    if !says("default") && !says("nullable") && !says("x-kubernetes-map-type") {
+        return target;
+    }
+    let mut node = (*target).clone();
+    if let Some(default) = map.get("default").filter(|d| !d.is_null()) {
+        node.default = Some(default.clone());
+    }
+    node.nullable |= flag(map, "nullable");
+    if text_is(map, "x-kubernetes-map-type", "atomic") {
+        node.map_type = MapType::Atomic;
+    }
+    Arc::new(node)
+}
+
+/// Reports fields that a nested schema speaks of but the structural schema does not declare.
+fn incomplete(
+    nested: &Value,
+    node: &Node,
+    nested_path: &str,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let dot = if path.is_empty() { "" } else { "." };
+    for (name, schema) in nested
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let here = format!("{path}{dot}properties[{name}]");
+        let there = format!("{nested_path}.properties[{name}]");
+        match node.properties.get(name) {
+            Some(child) => incomplete(schema, child, &there, &here, errors),
+            None if node.preserve_unknown || name == "metadata" => {}
+            None => errors.push(FieldError::required(
+                here,
+                format!("because it is defined in {there}"),
+            )),
+        }
+    }
+    if let Some(schema) = nested.get("items") {
+        let here = format!("{path}{dot}items");
+        let there = format!("{nested_path}.items");
+        match &node.items {
+            Some(child) => incomplete(schema, child, &there, &here, errors),
+            None if node.preserve_unknown => {}
+            None => errors.push(FieldError::required(
+                here,
+                format!("because it is defined in {there}"),
+            )),
+        }
+    }
+    for junctor in ["allOf", "anyOf", "oneOf"] {
+        for (index, schema) in nested
+            .get(junctor)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            let there = format!("{nested_path}.{junctor}[{index}]");
+            incomplete(schema, node, &there, path, errors);
+        }
+    }
+    if let Some(schema) = nested.get("not") {
+        incomplete(schema, node, &format!("{nested_path}.not"), path, errors);
+    }
+}
+
+/// Whether the root's `metadata` schema says nothing but constraints on name and generateName.
+fn metadata_is_plain(map: &Map<String, Value>) -> bool {
+    let Some(metadata) = map.get("properties").and_then(|p| p.get("metadata")) else {
+        return true;
+    };
+    let Some(metadata) = metadata.as_object() else {
+        return false;
+    };
+    metadata.iter().all(|(key, value)| match key.as_str() {
+        "type" | "title" | "description" | "required" => true,
+        "properties" => value
+            .as_object()
+            .is_some_and(|p| p.keys().all(|k| k == "name" || k == "generateName")),
+        "nullable" => value == &Value::Bool(false),
+        _ => false,
+    })
+}
+
+fn nested_type_allowed(level: Level) -> bool {
+    matches!(
+        level,
+        Level::Nested {
+            type_allowed: true,
+            ..
+        }
+    )
+}
+
+/// The one pattern in which types are allowed in a nested schema: `anyOf: [{type: integer}, {type: string}]`.
+fn is_int_or_string_any_of(any_of: Option<&Value>) -> bool {
+    let Some([first, second]) = any_of.and_then(Value::as_array).map(Vec::as_slice) else {
+        return false;
+    };
+    let is = |schema: &Value, name: &str| {
+        schema
+            .as_object()
+            .is_some_and(|o| o.len() == 1 && o.get("type").and_then(Value::as_str) == Some(name))
+    };
+    is(first, "integer") && is(second, "string")
+}
+
+fn flag(map: &Map<String, Value>, key: &str) -> bool {
+    map.get(key) == Some(&Value::Bool(true))
+}
+
+fn text_is(map: &Map<String, Value>, key: &str, text: &str) -> bool {
+    map.get(key).and_then(Value::as_str) == Some(text)
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect()
+}
+
+fn as_count(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        value
+            .as_f64()
+            .filter(|f| *f >= 0.0 && f.fract() == 0.0)
+            .map(|f| f as u64)
+    })
+}
