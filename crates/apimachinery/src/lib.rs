@@ -17,5 +17,14 @@
 //! are [`serde_json::Value`]s; schemas are compiled once ([`schema::Structural`]) and shared.
 
 pub mod apply;
+pub mod duration;
 pub mod field_path;
+pub mod jsonpath;
+pub mod names;
+pub mod object;
+pub mod patch;
 pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod table;
+pub mod yaml;
