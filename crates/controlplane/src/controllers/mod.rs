@@ -25,6 +25,8 @@ pub mod namespaces;
 pub mod queue;
 pub mod service_accounts;
 pub mod summary;
+#[cfg(test)]
+mod tests;
 mod watchful;
 
 use std::fmt;
