@@ -27,7 +27,19 @@
 //!
 //! It is not a general-purpose Kubernetes: no pods are run.
 
+pub mod api;
+pub mod auth;
+mod bootstrap;
+pub mod clusters;
+pub mod controllers;
+pub mod core;
+pub mod http;
+pub mod pipeline;
 pub mod registry;
 pub mod request;
+pub mod server;
+pub mod store;
 
+pub use api::{Api, ObjectRef, Subscription};
 pub use request::{ALL_CLUSTERS, Attributes, ObjectReader, UserInfo};
+pub use server::{ControlPlane, Options, StartError};
