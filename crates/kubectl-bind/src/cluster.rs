@@ -1,0 +1,215 @@
+//! The two API servers that a command talks to. In: kubeconfigs. Out: [`Cluster`], whose failures are sentences.
+
+use kube_client::api::{Api, FieldManager, ListQuery, Subresource};
+use kube_client::connect::{self, ConnectError, Connection};
+use kube_client::error::{ApiError, Class};
+use kube_client::resource::Resource;
+use kube_client::store::ObjectKey;
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::errors::CliError;
+
+/// Under this name our applies are recorded.
+const MANAGER: FieldManager = FieldManager("kubectl-bind");
+
+/// An API server with its URL and the namespace of the kubeconfig's context.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    api: Api,
+    /// For messages.
+    pub(crate) server: String,
+    /// The context's namespace; `default` if it names none.
+    pub(crate) namespace: String,
+}
+
+impl Cluster {
+    /// The consumer cluster: `--kubeconfig`, else what kubectl would use.
+    pub(crate) async fn consumer(common: &Common) -> Result<Self, CliError> {
+        Self::local(common, "consumer").await
+    }
+
+    /// The provider cluster, for a provider's own commands.
+    pub(crate) async fn own_provider(common: &Common) -> Result<Self, CliError> {
+        Self::local(common, "provider").await
+    }
+
+    async fn local(common: &Common, side: &'static str) -> Result<Self, CliError> {
+        let connection = match &common.kubeconfig {
+            Some(path) => connect::from_file(path, common.context.as_deref()).await,
+            None => connect::from_environment(common.context.as_deref()).await,
+        };
+        let connection = connection.map_err(|error| CliError::NoKubeconfig { side, reason: error.to_string() })?;
+        Ok(Self::new(connection, side))
+    }
+
+    /// The provider with the credential of a contract; `origin` says where the kubeconfig comes from.
+    pub(crate) async fn contract(kubeconfig: &[u8], origin: &str) -> Result<Self, CliError> {
+        let connection = connect::from_untrusted_kubeconfig(kubeconfig).await.map_err(|error| match error {
+            ConnectError::NoNamespace => CliError::NoRemoteNamespace { origin: origin.to_owned() },
+            error => CliError::RemoteKubeconfig { origin: origin.to_owned(), reason: error.to_string() },
+        })?;
+        Ok(Self::new(connection, "provider"))
+    }
+
+    fn new(connection: Connection, side: &str) -> Self {
+        let Connection { client, server, namespace } = connection;
+        Self { api: Api::new(client, side), server: server.trim_end_matches('/').to_owned(), namespace }
+    }
+
+    /// Our sentence for a failed request.
+    pub(crate) fn say(&self, error: ApiError) -> CliError {
+        CliError::from_api(error, &self.server)
+    }
+
+    pub(crate) async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, CliError> {
+        self.api.get_opt(resource, &ObjectKey::new(namespace, name)).await.map_err(|error| self.say(error))
+    }
+
+    /// Objects of a kind, everywhere or in one namespace; none when the API server does not know the kind.
+    pub(crate) async fn list(&self, resource: &Resource, query: &ListQuery) -> Result<Vec<Value>, CliError> {
+        match self.api.list(resource, query).await {
+            Ok(items) => Ok(items),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(self.say(error)),
+        }
+    }
+
+    /// Whether the API server serves the kind.
+    pub(crate) async fn serves(&self, resource: &Resource) -> Result<bool, CliError> {
+        match self.api.list_page(resource, &ListQuery::default(), 1, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() || error.class == Class::Throttled => Ok(false),
+            Err(error) if error.is_forbidden() => Ok(true),
+            Err(error) => Err(self.say(error)),
+        }
+    }
+
+    /// POSTs a review (an object that is answered, not stored).
+    pub(crate) async fn review(&self, resource: &Resource, body: &Value) -> Result<Value, CliError> {
+        self.api.create(resource, None, body).await.map_err(|error| self.say(error))
+    }
+
+    /// Creates by apply; the plain error, because `AlreadyExists` means something to callers.
+    pub(crate) async fn create(&self, resource: &Resource, key: &ObjectKey, body: &Value) -> Result<Value, ApiError> {
+        self.api.apply_create_only(resource, key, body, MANAGER).await
+    }
+
+    /// Applies to the object of that uid.
+    pub(crate) async fn update(&self, resource: &Resource, key: &ObjectKey, body: &Value, uid: &str) -> Result<Value, CliError> {
+        self.api.apply_update_only(resource, key, body, uid, MANAGER).await.map_err(|error| self.say(error))
+    }
+
+    pub(crate) async fn merge_patch(&self, resource: &Resource, namespace: &str, name: &str, patch: &Value) -> Result<Value, CliError> {
+        let key = ObjectKey::new(namespace, name);
+        self.api.merge_patch(resource, &key, Subresource::Main, patch, MANAGER).await.map_err(|error| self.say(error))
+    }
+
+    /// Deletes exactly this object; gone or replaced already is as good.
+    pub(crate) async fn delete(&self, resource: &Resource, object: &Value) -> Result<(), CliError> {
+        let key = ObjectKey::new(text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+        match self.api.delete(resource, &key, text(object, "/metadata/uid")).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(self.say(error)),
+        }
+    }
+
+    /// The identity of the cluster: the UID of its namespace `kube-system`.
+    pub(crate) async fn identity(&self) -> Result<String, CliError> {
+        let namespace = self.get(&kinds::namespaces(), "", "kube-system").await?;
+        let uid = namespace.as_ref().map(|namespace| text(namespace, "/metadata/uid").to_owned()).filter(|uid| !uid.is_empty());
+        uid.ok_or_else(|| CliError::Api {
+            side: self.api.side().to_owned(),
+            verb: "get",
+            target: "namespaces kube-system".to_owned(),
+            message: "there is none, so the cluster has no identity; pass --cluster-identity".to_owned(),
+        })
+    }
+
+    /// Which of these the kubeconfig's user may not do.
+    pub(crate) async fn missing(&self, wanted: &[Permission]) -> Result<Vec<String>, CliError> {
+        let mut missing = Vec::new();
+        for permission in wanted {
+            let body = json!({
+                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": {
+                    "verb": permission.verb, "group": permission.group, "resource": permission.resource, "namespace": permission.namespace,
+                }},
+            });
+            let answer = self.review(&kinds::self_subject_access_reviews(), &body).await?;
+            if answer.pointer("/status/allowed") != Some(&Value::Bool(true)) {
+                missing.push(permission.to_string());
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Something that a user may or may not do.
+pub(crate) struct Permission {
+    pub(crate) verb: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) resource: &'static str,
+    pub(crate) namespace: &'static str,
+}
+
+impl std::fmt::Display for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        if !self.namespace.is_empty() {
+            write!(f, " in namespace {}", self.namespace)?;
+        }
+        Ok(())
+    }
+}
+
+/// The text at a JSON pointer, empty if there is none.
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The kinds that commands touch.
+pub(crate) mod kinds {
+    use kube_client::resource::Resource;
+    use serde_json::Value;
+
+    macro_rules! kinds {
+        ($($function:ident: $group:literal $version:literal $plural:literal $kind:literal;)*) => {
+            $(pub(crate) fn $function() -> Resource { Resource::new($group, $version, $plural, $kind) })*
+            /// The kind of an object that we write.
+            pub(crate) fn of(object: &Value) -> Option<Resource> {
+                let api_version = object.get("apiVersion")?.as_str()?;
+                let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+                match (group, version, object.get("kind")?.as_str()?) {
+                    $(($group, $version, $kind) => Some($function()),)*
+                    _ => None,
+                }
+            }
+        };
+    }
+
+    kinds! {
+        namespaces: "" "v1" "namespaces" "Namespace";
+        secrets: "" "v1" "secrets" "Secret";
+        service_accounts: "" "v1" "serviceaccounts" "ServiceAccount";
+        leases: "coordination.k8s.io" "v1" "leases" "Lease";
+        deployments: "apps" "v1" "deployments" "Deployment";
+        crds: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition";
+        cluster_roles: "rbac.authorization.k8s.io" "v1" "clusterroles" "ClusterRole";
+        cluster_role_bindings: "rbac.authorization.k8s.io" "v1" "clusterrolebindings" "ClusterRoleBinding";
+        roles: "rbac.authorization.k8s.io" "v1" "roles" "Role";
+        role_bindings: "rbac.authorization.k8s.io" "v1" "rolebindings" "RoleBinding";
+        admission_policies: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy";
+        admission_policy_bindings: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings" "ValidatingAdmissionPolicyBinding";
+        self_subject_access_reviews: "authorization.k8s.io" "v1" "selfsubjectaccessreviews" "SelfSubjectAccessReview";
+        bindings: "kube-bind.io" "v1alpha2" "apiservicebindings" "APIServiceBinding";
+        requests: "kube-bind.io" "v1alpha2" "apiserviceexportrequests" "APIServiceExportRequest";
+        exports: "kube-bind.io" "v1alpha2" "apiserviceexports" "APIServiceExport";
+        cluster_bindings: "kube-bind.io" "v1alpha2" "clusterbindings" "ClusterBinding";
+        mapped_namespaces: "kube-bind.io" "v1alpha2" "apiservicenamespaces" "APIServiceNamespace";
+    }
+}

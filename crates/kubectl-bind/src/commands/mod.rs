@@ -1,0 +1,10 @@
+//! One file a command: reads its arguments, calls the rooms below, prints.
+
+pub(crate) mod apiservice;
+pub(crate) mod bind;
+pub(crate) mod catalogue;
+pub(crate) mod claims;
+pub(crate) mod login;
+pub(crate) mod provider;
+pub(crate) mod status;
+pub(crate) mod unbind;

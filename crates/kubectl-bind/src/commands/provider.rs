@@ -1,0 +1,169 @@
+//! `kubectl bind provider …`: the provider's day in fewer words (scenario S14). Works with the provider's own kubeconfig.
+
+use contract::rbac::backend;
+use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube_bind_api::GroupResource;
+use kube_bind_api::constants::{
+    ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET, LABEL_EXPORTED,
+};
+use kube_client::api::ListQuery;
+use serde_json::{Value, json};
+
+use crate::args::{Common, ProviderAction};
+use crate::binder::{condition, served_resource};
+use crate::cluster::{Cluster, kinds, text};
+use crate::errors::CliError;
+use crate::print::{self, age, or_none};
+
+pub(crate) async fn run(action: ProviderAction, common: &Common) -> Result<(), CliError> {
+    let provider = Cluster::own_provider(common).await?;
+    match action {
+        ProviderAction::Exports => exports(&provider).await,
+        ProviderAction::Consumers => consumers(&provider).await,
+        ProviderAction::Revoke { contract, delete_objects } => revoke(&provider, &contract, delete_objects).await,
+        ProviderAction::Offer { crd } => offer(&provider, &crd).await,
+    }
+}
+
+async fn exports(provider: &Cluster) -> Result<(), CliError> {
+    let exports = provider.list(&kinds::exports(), &ListQuery::default()).await?;
+    let people = contracts(provider).await?;
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = exports
+        .iter()
+        .map(|export| {
+            let resources = export.pointer("/spec/resources").and_then(Value::as_array);
+            let resources = resources.into_iter().flatten().map(|r| format!("{}.{}", text(r, "/resource"), text(r, "/group")));
+            let namespace = text(export, "/metadata/namespace");
+            let consumer = people.iter().find(|binding| text(binding, "/metadata/namespace") == namespace);
+            vec![
+                namespace.to_owned(),
+                text(export, "/metadata/name").to_owned(),
+                resources.collect::<Vec<_>>().join(","),
+                or_none(consumer.map(who).unwrap_or_default()),
+                or_none(condition(export, "Connected", "status").to_owned()),
+                age(text(export, "/metadata/creationTimestamp"), now),
+            ]
+        })
+        .collect();
+    show(&["CONTRACT", "NAME", "RESOURCES", "CONSUMER", "CONNECTED", "AGE"], &rows)
+}
+
+async fn consumers(provider: &Cluster) -> Result<(), CliError> {
+    let exports = provider.list(&kinds::exports(), &ListQuery::default()).await?;
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = contracts(provider)
+        .await?
+        .iter()
+        .map(|binding| {
+            let namespace = text(binding, "/metadata/namespace");
+            let names = exports.iter().filter(|export| text(export, "/metadata/namespace") == namespace);
+            let names: Vec<&str> = names.map(|export| text(export, "/metadata/name")).collect();
+            let heartbeat = text(binding, "/status/lastHeartbeatTime");
+            vec![
+                namespace.to_owned(),
+                or_none(who(binding)),
+                or_none(text(binding, "/spec/consumerClusterUID").to_owned()),
+                or_none(names.join(",")),
+                if heartbeat.is_empty() { "<never>".to_owned() } else { age(heartbeat, now) },
+                or_none(condition(binding, "Healthy", "status").to_owned()),
+                age(text(binding, "/metadata/creationTimestamp"), now),
+            ]
+        })
+        .collect();
+    show(&["CONTRACT", "CONSUMER", "CLUSTER", "EXPORTS", "LAST HEARTBEAT", "HEALTHY", "AGE"], &rows)
+}
+
+fn show(headers: &[&str], rows: &[Vec<String>]) -> Result<(), CliError> {
+    if rows.is_empty() {
+        eprintln!("No consumers yet.");
+        return Ok(());
+    }
+    print::line(&print::table(headers, rows))
+}
+
+async fn contracts(provider: &Cluster) -> Result<Vec<Value>, CliError> {
+    provider.list(&kinds::cluster_bindings(), &ListQuery::default()).await
+}
+
+/// The name for people, else who logged in.
+fn who(binding: &Value) -> String {
+    let annotations = binding.pointer("/metadata/annotations");
+    let annotation = |name: &str| annotations.and_then(|all| all.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
+    annotation(ANNOTATION_CLUSTER_PRETTY_NAME).or_else(|| annotation(ANNOTATION_AUTHOR)).unwrap_or_default().to_owned()
+}
+
+/// Takes the credential away: the token dies with its ServiceAccount and Secret. Objects stay unless told otherwise.
+async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Result<(), CliError> {
+    let known = contracts(provider).await?;
+    let Some(binding) = known.iter().find(|binding| text(binding, "/metadata/namespace") == contract) else {
+        let names: Vec<&str> = known.iter().map(|binding| text(binding, "/metadata/namespace")).collect();
+        return Err(CliError::Provider(format!("there is no contract {contract}; there are: {}", or_none(names.join(", ")))));
+    };
+    let mut deleted = 0;
+    if delete_objects {
+        deleted = delete_all(provider, contract).await?;
+    }
+    // Whatever lasts is tied to the ClusterBinding; without it the backend does not bring the credential back.
+    provider.delete(&kinds::cluster_bindings(), binding).await?;
+    for (resource, name) in [
+        (kinds::service_accounts(), KUBE_BINDER),
+        (kinds::secrets(), KUBE_BINDER),
+        (kinds::secrets(), KUBECONFIG_SECRET),
+        (kinds::role_bindings(), KUBE_BINDER),
+    ] {
+        if let Some(object) = provider.get(&resource, contract, name).await? {
+            provider.delete(&resource, &object).await?;
+        }
+    }
+    let objects = if delete_objects { format!(" {deleted} of its objects are being deleted.") } else { " Its objects stay.".to_owned() };
+    print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
+}
+
+/// Deletes the consumer's objects in its mapped namespaces.
+async fn delete_all(provider: &Cluster, contract: &str) -> Result<usize, CliError> {
+    let exports = provider.list(&kinds::exports(), &ListQuery::namespace(contract)).await?;
+    let mapped = provider.list(&kinds::mapped_namespaces(), &ListQuery::namespace(contract)).await?;
+    let mut deleted = 0;
+    for export in &exports {
+        let resources = export.pointer("/spec/resources").and_then(Value::as_array);
+        for resource in resources.into_iter().flatten() {
+            let crd = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
+            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource) else { continue };
+            for namespace in mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty()) {
+                for object in provider.list(&resource, &ListQuery::namespace(namespace)).await? {
+                    provider.delete(&resource, &object).await?;
+                    deleted += 1;
+                }
+            }
+        }
+    }
+    Ok(deleted)
+}
+
+/// Publishes a CRD: the grant first, so that the label never promises what cannot be kept.
+async fn offer(provider: &Cluster, crd: &str) -> Result<(), CliError> {
+    let Some(found) = provider.get(&kinds::crds(), "", crd).await? else {
+        return Err(CliError::Provider(format!("there is no CustomResourceDefinition {crd}; its name is <plural>.<group>, see kubectl get crds")));
+    };
+    let kind = GroupResource::new(text(&found, "/spec/group"), text(&found, "/spec/names/plural"));
+    let Some(role) = provider.get(&kinds::cluster_roles(), "", backend::OFFERS).await? else {
+        return Err(CliError::Provider(format!("there is no ClusterRole {}, so no backend is installed here; install it first", backend::OFFERS)));
+    };
+    let typed: ClusterRole = serde_json::from_value(role.clone()).map_err(|error| CliError::Provider(format!("ClusterRole {}: {error}", backend::OFFERS)))?;
+    let granted = backend::is_granted(&typed, &kind);
+    if !granted {
+        let mut rules = typed.rules.unwrap_or_default();
+        rules.push(backend::offer_rule(&kind));
+        let patch = json!({"metadata": {"resourceVersion": role.pointer("/metadata/resourceVersion")}, "rules": rules});
+        provider.merge_patch(&kinds::cluster_roles(), "", backend::OFFERS, &patch).await?;
+    }
+    let labelled = found.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_EXPORTED)).and_then(Value::as_str) == Some("true");
+    if !labelled {
+        let patch = json!({"metadata": {"labels": {LABEL_EXPORTED: "true"}}});
+        provider.merge_patch(&kinds::crds(), "", crd, &patch).await?;
+    }
+    let words = if granted && labelled { "was offered already" } else { "is offered now" };
+    print::line(&format!("{crd} {words}. A template (APIServiceExportTemplate) can add a description, claims and a sample.\n"))
+}

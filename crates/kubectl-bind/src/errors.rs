@@ -1,0 +1,144 @@
+//! What can go wrong, in sentences: each names the object, the side and what mends it.
+
+use kube_client::{ApiError, Class};
+
+/// The end of a command that did not work. `Display` is what the user reads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{text:?} is not a URL to bind (and no command): {reason}. A provider's URL looks like https://mangodb.example/exports")]
+    NotUrl { text: String, reason: String },
+    #[error("nothing to bind: give the provider's URL, as in kubectl bind https://mangodb.example/exports (or see kubectl bind --help)")]
+    NoUrl,
+    #[error("the provider's server {url} cannot be reached: {reason}. Check the URL and the network")]
+    ServerUnreachable { url: String, reason: String },
+    #[error("the provider's server {url} cannot be trusted: {reason}. Pass its CA with --server-ca-file")]
+    ServerTls { url: String, reason: String },
+    #[error("the provider's server has nothing to bind at {url}{details}. Ask the provider for the right URL")]
+    NothingThere { url: String, details: String },
+    #[error("{url} is not a kube-bind server: {reason}. Ask the provider for the right URL")]
+    NotKubeBind { url: String, reason: String },
+    #[error("the provider's server {url} refuses: {message}{mend}")]
+    Refused { url: String, message: String, mend: String },
+    #[error("the login at the provider did not work: {reason}. Nothing was changed in the consumer cluster; run the same command to try again")]
+    Login { reason: String },
+    #[error("no answer from the browser after {seconds} s. Nothing was changed in the consumer cluster; run the same command to try again")]
+    LoginTimeout { seconds: u64 },
+    #[error("there is no login for {server}: run kubectl bind login {server}")]
+    NoLogin { server: String },
+    #[error("no provider was named and there is no login: run kubectl bind login <url>")]
+    NoServer,
+    #[error("the file of logins {path}: {reason}. Mend or remove it")]
+    ConfigFile { path: String, reason: String },
+
+    #[error("no kubeconfig for the {side} cluster: {reason}. Set KUBECONFIG or pass --kubeconfig")]
+    NoKubeconfig { side: &'static str, reason: String },
+    #[error("the {side} cluster {server} cannot be reached: {reason}. Check that it runs and that the kubeconfig is right")]
+    Unreachable { side: String, server: String, reason: String },
+    #[error("the {side} cluster {server} does not accept the credential of the kubeconfig: {reason}. {mend}")]
+    Unauthorized { side: String, server: String, reason: String, mend: &'static str },
+    #[error("you lack permissions in the consumer cluster {server}: {missing}. Ask its administrator for them, or to run this command")]
+    MissingPermissions { server: String, missing: String },
+    #[error("{side} cluster: you may not {verb} {target}: {message}. Ask the administrator of that cluster")]
+    Forbidden { side: String, verb: &'static str, target: String, message: String },
+    #[error("{side} cluster: cannot {verb} {target}: {message}")]
+    Api { side: String, verb: &'static str, target: String, message: String },
+
+    #[error("the kubeconfig for the provider ({origin}) is not usable: {reason}. Get a new one with kubectl bind kubeconfig <url>")]
+    RemoteKubeconfig { origin: String, reason: String },
+    #[error("the kubeconfig for the provider ({origin}) names no namespace in its current context. Pass --remote-namespace, or get a new one with kubectl bind kubeconfig <url>")]
+    NoRemoteNamespace { origin: String },
+    #[error("no kubeconfig for the provider: pass --remote-kubeconfig <file>, or --remote-kubeconfig-namespace and --remote-kubeconfig-name of a Secret")]
+    NoRemoteKubeconfig,
+    #[error("nothing to bind: pass -f <file>, -f -, an https URL, or --template-name")]
+    NoManifest,
+    #[error("the manifest {origin}: {reason}")]
+    Manifest { origin: String, reason: String },
+
+    #[error("{claims}the permission claims were not accepted, so nothing was bound. Accept them with --accept-claims{how}")]
+    ClaimsNotAccepted { claims: String, how: &'static str },
+    #[error("nothing was bound: the permission claims were not accepted")]
+    ClaimsDeclined,
+
+    #[error("consumer cluster: the API {api} is bound already, by binding {binding} ({url}). Take that back first: kubectl bind unbind {binding}")]
+    AlreadyBound { api: String, binding: String, url: String },
+    #[error("consumer cluster: there is a binding {binding} already, to another provider ({url}). Choose another name with --name")]
+    NameTaken { binding: String, url: String },
+    #[error("consumer cluster: binding {binding} is being deleted. Wait for that and run the same command again")]
+    BindingTerminating { binding: String },
+    #[error("consumer cluster: there is a CustomResourceDefinition {crd} that does not belong to a binding, so the API cannot be bound. Remove it (its objects go with it) or bind in another cluster")]
+    ForeignCrd { crd: String },
+    #[error("consumer cluster: Secret {namespace}/{name} exists and holds something else. Remove it or choose another name with --name")]
+    ForeignSecret { namespace: String, name: String },
+    #[error("the name {name:?} cannot be used for a binding: {reason}")]
+    BadName { name: String, reason: String },
+    #[error("provider: the request {name} failed: {message}")]
+    RequestFailed { name: String, message: String },
+    #[error("provider: the request {name} was not answered within {seconds} s. Ask the provider whether its backend runs")]
+    RequestUnanswered { name: String, seconds: u64 },
+    #[error("provider: there is a request {name} already, for something else. Choose another name with --name")]
+    RequestTaken { name: String },
+    #[error(
+        "no agent answers in the consumer cluster {server} (Lease kube-bind/kube-bind){waited}. Run one anywhere with a kubeconfig of this cluster:\n  \
+         kubectl bind konnector --without-deployment | kubectl apply -f -\n  \
+         konnector --kubeconfig <file>\nand then the same command again"
+    )]
+    NoAgent { server: String, waited: String },
+    #[error("consumer cluster: binding {binding} did not get connected within {seconds} s{reason}")]
+    NotConnected { binding: String, seconds: u64, reason: String },
+    #[error("consumer cluster: binding {binding} cannot be connected: {reason}")]
+    BindingFailed { binding: String, reason: String },
+    #[error("consumer cluster: {crd} did not get established within {seconds} s")]
+    NotEstablished { crd: String, seconds: u64 },
+    #[error("interrupted; what this command had made was taken back")]
+    Interrupted,
+
+    #[error("consumer cluster: there is no binding {name}{others}")]
+    NoBinding { name: String, others: String },
+    #[error("consumer cluster: binding {name} still has {counts}. Delete them with it (kubectl bind unbind {name} --delete-objects) or leave them behind (--orphan)")]
+    ObjectsLeft { name: String, counts: String },
+    #[error("binding {name} is not gone after {seconds} s: {waiting}. It goes on; look again with kubectl bind status {name}")]
+    UnbindSlow { name: String, seconds: u64, waiting: String },
+    #[error("binding {binding} has no claim number {number}; it has {count}")]
+    NoClaim { binding: String, number: usize, count: usize },
+    #[error("provider cluster: {0}")]
+    Provider(String),
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("{error}\nBesides, what this command had made could not all be taken back: {left}")]
+    Leftovers { error: Box<CliError>, left: String },
+}
+
+impl CliError {
+    /// A failed request as the user has to read it; `server` is the API server's URL.
+    pub(crate) fn from_api(error: ApiError, server: &str) -> Self {
+        let ApiError { side, verb, target, class, message, .. } = error;
+        match class {
+            Class::Unreachable => Self::Unreachable { side, server: server.to_owned(), reason: message },
+            Class::Unauthorized => {
+                let mend = if side == "provider" {
+                    "It may have been revoked; bind again or get a new one with kubectl bind kubeconfig <url>"
+                } else {
+                    "Log in to the cluster again"
+                };
+                Self::Unauthorized { side, server: server.to_owned(), reason: message, mend }
+            }
+            Class::Forbidden => Self::Forbidden { side, verb, target, message },
+            _ => Self::Api { side, verb, target, message },
+        }
+    }
+}
+
+/// An error and what it comes from in one line, each cause once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}

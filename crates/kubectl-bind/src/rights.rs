@@ -1,0 +1,81 @@
+//! The consumer's objects around a binding, as JSON to be written: what the agent needs to run, and what it may do for
+//! one binding. The rules themselves are `contract::rbac`'s.
+
+use contract::rbac::consumer;
+use contract::{Claim, Consent};
+use k8s_openapi::serde::Serialize;
+use kube_bind_api::{ClaimState, GroupResource, StatedClaim};
+use serde_json::{Value, json};
+
+/// Everything for the agent but the Deployment, in an order in which it can be created.
+pub(crate) fn installation() -> Vec<Value> {
+    let base = consumer::base();
+    let mut objects = vec![object("v1", "Namespace", &base.namespace)];
+    for crd in kube_bind_api::consumer_crds() {
+        objects.push(object("apiextensions.k8s.io/v1", "CustomResourceDefinition", &crd));
+    }
+    objects.push(object("v1", "ServiceAccount", &base.service_account));
+    objects.push(object(RBAC, "ClusterRole", &base.cluster_role));
+    objects.push(object(RBAC, "ClusterRoleBinding", &base.cluster_role_binding));
+    objects.push(object(RBAC, "Role", &base.role));
+    objects.push(object(RBAC, "RoleBinding", &base.role_binding));
+    objects
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// The agent's rights for a binding of that name: the bound kinds, and the kinds of decided claims.
+pub(crate) fn of_binding(name: &str, bound: &[GroupResource], claims: &[StatedClaim]) -> Vec<Value> {
+    let mut claimed: Vec<GroupResource> = Vec::new();
+    for stated in claims.iter().filter(|stated| stated.state() != ClaimState::Pending) {
+        let kind = stated.claim.group_resource();
+        if !claimed.contains(&kind) {
+            claimed.push(kind);
+        }
+    }
+    let rights = consumer::binding(name, None, bound, &claimed);
+    let mut objects = Vec::new();
+    objects.extend(rights.claims_role.as_ref().map(|role| object(RBAC, "ClusterRole", role)));
+    objects.push(object(RBAC, "ClusterRole", &rights.cluster_role));
+    objects.push(object(RBAC, "ClusterRoleBinding", &rights.cluster_role_binding));
+    objects
+}
+
+/// Names of everything that [`of_binding`] may have made, the bindings of roles first: the order in which to remove it.
+pub(crate) fn names_of_binding(name: &str) -> [(&'static str, String); 3] {
+    [
+        ("ClusterRoleBinding", consumer::role_name(name)),
+        ("ClusterRole", consumer::role_name(name)),
+        ("ClusterRole", consumer::claims_role_name(name)),
+    ]
+}
+
+/// The decisions of an earlier bind, overruled by the new ones where they are about the same claim.
+pub(crate) fn merge_decisions(before: Vec<StatedClaim>, new: Vec<StatedClaim>) -> Vec<StatedClaim> {
+    let same = |a: &StatedClaim, b: &StatedClaim| match (Claim::parse(&a.claim), Claim::parse(&b.claim)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a.claim == b.claim,
+    };
+    let mut merged: Vec<StatedClaim> = before;
+    for stated in new {
+        match merged.iter_mut().find(|old| same(old, &stated)) {
+            Some(old) => old.state = stated.state,
+            None => merged.push(stated),
+        }
+    }
+    merged
+}
+
+/// What the provider asks for, with what the consumer has decided about it.
+pub(crate) fn with_decisions(asked: Vec<StatedClaim>, decided: &[StatedClaim]) -> Vec<StatedClaim> {
+    let asked: Vec<_> = asked.into_iter().map(|stated| stated.claim).collect();
+    Consent::decide(&asked, decided).report()
+}
+
+/// A typed object as JSON with its `apiVersion` and `kind`.
+fn object(api_version: &str, kind: &str, typed: &impl Serialize) -> Value {
+    let mut value = json!(typed);
+    value["apiVersion"] = json!(api_version);
+    value["kind"] = json!(kind);
+    value
+}
