@@ -95,9 +95,7 @@ pub fn issue(
     validity: Duration,
 ) -> Result<ClientCertificate, CertificateError> {
     let failed = |reason: String| CertificateError::Issue { user: user.to_owned(), reason };
-    let uri = format!("{CLUSTER_URN}{cluster}")
-        .try_into()
-        .map_err(|error: rcgen::Error| failed(error.to_string()))?;
+    let uri = format!("{CLUSTER_URN}{cluster}").try_into().map_err(|error: rcgen::Error| failed(error.to_string()))?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, user);
@@ -133,8 +131,7 @@ mod tests {
 
     #[test]
     fn a_certificate_carries_user_group_and_cluster() {
-        let made =
-            issue(&ca(), "provider", "admin", Some("system:masters"), now(), Duration::from_secs(3600)).unwrap();
+        let made = issue(&ca(), "provider", "admin", Some("system:masters"), now(), Duration::from_secs(3600)).unwrap();
         let user = identity(&der(&made.certificate)).unwrap();
         assert_eq!(user.username, "admin");
         assert_eq!(user.groups, ["system:masters", "system:authenticated"]);

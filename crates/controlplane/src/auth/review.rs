@@ -46,7 +46,10 @@ pub fn is_review(group: &str, resource: &str) -> bool {
         (group, resource),
         (
             AUTHORIZATION,
-            "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" | "selfsubjectrulesreviews"
+            "selfsubjectaccessreviews"
+                | "subjectaccessreviews"
+                | "localsubjectaccessreviews"
+                | "selfsubjectrulesreviews"
         ) | (AUTHENTICATION, "tokenreviews" | "selfsubjectreviews")
     )
 }
@@ -125,7 +128,8 @@ impl Auth {
         let username = spec["user"].as_str().unwrap_or("");
         let groups = strings(&spec["groups"]);
         if username.is_empty() && groups.is_empty() {
-            let fault = Cause::invalid_value("spec.user", &json!(""), "at least one of user or group must be specified");
+            let fault =
+                Cause::invalid_value("spec.user", &json!(""), "at least one of user or group must be specified");
             return Err(invalid_review(vec![fault]));
         }
         let extra = spec["extra"]
@@ -153,7 +157,8 @@ impl Auth {
             .filter(|user| super::valid_in(user, asker.cluster));
         Ok(match found {
             Some(user) => {
-                let meant_for = self.verified.claims(&self.key, token).map(|claims| claims.aud.clone()).unwrap_or_default();
+                let meant_for =
+                    self.verified.claims(&self.key, token).map(|claims| claims.aud.clone()).unwrap_or_default();
                 let own = [ISSUER.to_owned()];
                 let wanted = if audiences.is_empty() { &own[..] } else { &audiences };
                 // A token without an audience (static, in a Secret) is for the API server.
@@ -237,7 +242,9 @@ fn bind_to(bound: &mut Bound, asker: &Asker<'_>, reference: &Value, account: &st
         ("v1", "Pod") => "pods",
         _ => {
             let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
-            return Err(StatusError::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
+            return Err(StatusError::bad_request(format!(
+                "cannot bind token to object of type {version}, Kind={kind}"
+            )));
         }
     };
     let object = asker
@@ -246,7 +253,9 @@ fn bind_to(bound: &mut Bound, asker: &Asker<'_>, reference: &Value, account: &st
         .ok_or_else(|| StatusError::not_found("", resource, name))?;
     let live = text(&object, "/metadata/uid");
     if !uid.is_empty() && uid != live {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(StatusError::conflict("", resource, name, why));
     }
     let found = Reference { name: name.into(), uid: live.into() };
@@ -268,9 +277,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn strings(list: &Value) -> Vec<String> {
-    list.as_array()
-        .map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-        .unwrap_or_default()
+    list.as_array().map(|items| items.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
 }
 
 fn seconds(time: Timestamp) -> String {
@@ -385,15 +392,21 @@ mod tests {
         let (auth, objects) = world();
         let user = service_account("a", "agent");
         let asker = Asker { reader: &objects, user: &user, cluster: "c", namespace: "a", now: now() };
-        let group = if resource.starts_with("token") || resource == "selfsubjectreviews" { AUTHENTICATION } else { AUTHORIZATION };
+        let group = if resource.starts_with("token") || resource == "selfsubjectreviews" {
+            AUTHENTICATION
+        } else {
+            AUTHORIZATION
+        };
         auth.review(&asker, group, resource, json!({"kind":"K","apiVersion":"v","spec":spec}))
     }
 
     #[test]
     fn may_i() {
-        let answer = ask("selfsubjectaccessreviews", json!({"resourceAttributes":{"verb":"get","resource":"secrets"}})).unwrap();
+        let answer =
+            ask("selfsubjectaccessreviews", json!({"resourceAttributes":{"verb":"get","resource":"secrets"}})).unwrap();
         assert_eq!(answer["status"], json!({"allowed":false}));
-        let answer = ask("selfsubjectaccessreviews", json!({"nonResourceAttributes":{"verb":"get","path":"/apis"}})).unwrap();
+        let answer =
+            ask("selfsubjectaccessreviews", json!({"nonResourceAttributes":{"verb":"get","path":"/apis"}})).unwrap();
         assert_eq!(answer["status"]["allowed"], true);
         let error = ask("selfsubjectaccessreviews", json!({})).unwrap_err();
         assert_eq!(
@@ -439,9 +452,8 @@ mod tests {
         let made = auth.request_token(&asker, "agent", json!({"spec":{"expirationSeconds":700}}), "id".into()).unwrap();
         assert_eq!(made["spec"]["audiences"], json!([ISSUER]));
         let token = made["status"]["token"].as_str().unwrap();
-        let user = auth
-            .authenticate(&objects, "c", &Credentials { bearer: Some(token), certificate: None }, now())
-            .unwrap();
+        let user =
+            auth.authenticate(&objects, "c", &Credentials { bearer: Some(token), certificate: None }, now()).unwrap();
         assert_eq!(user.username, "system:serviceaccount:a:agent");
         let review = |spec: Value| {
             auth.review(&asker, AUTHENTICATION, "tokenreviews", json!({"spec":spec})).unwrap()["status"].clone()

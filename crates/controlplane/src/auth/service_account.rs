@@ -216,7 +216,8 @@ fn live_user(
             let seconds = now.as_second();
             let own = [ISSUER.to_owned()];
             let wanted = if audiences.is_empty() { &own[..] } else { audiences };
-            let in_time = claims.exp.is_some_and(|exp| seconds < exp) && claims.nbf.is_none_or(|nbf| nbf <= seconds + 60);
+            let in_time =
+                claims.exp.is_some_and(|exp| seconds < exp) && claims.nbf.is_none_or(|nbf| nbf <= seconds + 60);
             if bound.cluster != cluster || !in_time || !claims.aud.iter().any(|audience| wanted.contains(audience)) {
                 return None;
             }
@@ -254,10 +255,7 @@ fn live_user(
             }
             let account = Reference { name: claims.account_name.clone(), uid: claims.account_uid.clone() };
             same(reader, cluster, "serviceaccounts", &claims.namespace, &account, now)?;
-            Some(UserInfo {
-                cluster: Some(cluster.to_owned()),
-                ..user(&claims.namespace, &account.name, &account.uid)
-            })
+            Some(UserInfo { cluster: Some(cluster.to_owned()), ..user(&claims.namespace, &account.name, &account.uid) })
         }
         _ => None,
     }

@@ -40,7 +40,9 @@ pub enum SigningError {
         source: std::io::Error,
     },
     /// The file is no ECDSA P-256 key in PKCS#8.
-    #[error("{path} is not an ECDSA P-256 private key (PKCS#8 PEM): {reason}; restore it, or remove it to start with a new key, which makes all tokens invalid")]
+    #[error(
+        "{path} is not an ECDSA P-256 private key (PKCS#8 PEM): {reason}; restore it, or remove it to start with a new key, which makes all tokens invalid"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -75,8 +77,7 @@ impl SigningKey {
     pub fn load_or_create(path: &Path) -> Result<Self, SigningError> {
         match std::fs::read_to_string(path) {
             Ok(pem) => {
-                let malformed =
-                    |reason: String| SigningError::Malformed { path: path.to_owned(), reason };
+                let malformed = |reason: String| SigningError::Malformed { path: path.to_owned(), reason };
                 let pair = rcgen::KeyPair::from_pem(&pem).map_err(|error| malformed(error.to_string()))?;
                 if pair.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 {
                     return Err(malformed("a key of another algorithm".into()));
@@ -174,8 +175,7 @@ mod tests {
     fn the_key_survives_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
-        let (first, second) =
-            (SigningKey::load_or_create(&path).unwrap(), SigningKey::load_or_create(&path).unwrap());
+        let (first, second) = (SigningKey::load_or_create(&path).unwrap(), SigningKey::load_or_create(&path).unwrap());
         let token = first.sign(&json!({"sub":"x"})).unwrap();
         assert_eq!(second.verify::<Value>(&token), Some(json!({"sub":"x"})));
         assert_eq!(first.derived_token("a"), second.derived_token("a"));

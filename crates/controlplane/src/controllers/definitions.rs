@@ -48,7 +48,9 @@ pub async fn work(access: &Access, id: &ObjectId) -> Result<Finished, StatusErro
     let (status, reason, message) = match (&refusal, remaining) {
         (Some(error), _) => (true, "InstanceDeletionFailed", format!("could not list instances: {error}")),
         (None, 0) => (false, "InstanceDeletionCompleted", "removed all instances".to_owned()),
-        (None, n) => (true, "InstanceDeletionInProgress", format!("CustomResource deletion is in progress: {n} remaining")),
+        (None, n) => {
+            (true, "InstanceDeletionInProgress", format!("CustomResource deletion is in progress: {n} remaining"))
+        }
     };
     if remaining > 0 || refusal.is_some() {
         let now = crate::pipeline::timestamp(access.core.now());

@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn the_hour_begins_with_the_last_change() {
         let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-        let event = json!({"metadata":{"creationTimestamp":"2026-01-01T10:00:00Z"},"lastTimestamp":"2026-01-01T11:30:00Z"});
+        let event =
+            json!({"metadata":{"creationTimestamp":"2026-01-01T10:00:00Z"},"lastTimestamp":"2026-01-01T11:30:00Z"});
         assert_eq!(left(&event, now), Duration::from_secs(1800));
         assert_eq!(left(&json!({"metadata":{"creationTimestamp":"2025-01-01T10:00:00Z"}}), now), Duration::ZERO);
         assert_eq!(left(&json!({}), now), TTL);

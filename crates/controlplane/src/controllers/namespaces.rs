@@ -144,9 +144,18 @@ pub fn set_conditions(namespace: &mut Value, remains: &Remains, now: Timestamp) 
     };
     let wanted = [
         if remains.unserved.is_empty() {
-            ("NamespaceDeletionDiscoveryFailure", false, "ResourcesDiscovered", "All resources successfully discovered".to_owned())
+            (
+                "NamespaceDeletionDiscoveryFailure",
+                false,
+                "ResourcesDiscovered",
+                "All resources successfully discovered".to_owned(),
+            )
         } else {
-            let message = format!("Discovery failed for some groups, {} failing: {}", remains.unserved.len(), remains.unserved.join(", "));
+            let message = format!(
+                "Discovery failed for some groups, {} failing: {}",
+                remains.unserved.len(),
+                remains.unserved.join(", ")
+            );
             ("NamespaceDeletionDiscoveryFailure", true, "DiscoveryFailed", message)
         },
         (
@@ -176,8 +185,10 @@ pub fn set_conditions(namespace: &mut Value, remains: &Remains, now: Timestamp) 
             let message = "All content-preserving finalizers finished";
             ("NamespaceFinalizersRemaining", false, "ContentHasNoFinalizers", message.to_owned())
         } else {
-            let message =
-                format!("Some content in the namespace has finalizers remaining: {}", counted(&remains.finalizers, "in"));
+            let message = format!(
+                "Some content in the namespace has finalizers remaining: {}",
+                counted(&remains.finalizers, "in")
+            );
             ("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", message)
         },
     ];

@@ -39,12 +39,7 @@ impl World {
         let store = Store::open(Box::new(MemoryLog::starting_at(1))).unwrap();
         let clusters = Arc::new(Clusters::new(builtin::resources()));
         clusters.attach(&store);
-        let core = Core {
-            store,
-            clusters,
-            auth: Auth::open(None).unwrap(),
-            clock: Arc::new(jiff::Timestamp::now),
-        };
+        let core = Core { store, clusters, auth: Auth::open(None).unwrap(), clock: Arc::new(jiff::Timestamp::now) };
         let world =
             Self { access: Access { core: Arc::new(core), ca_pem: CA.into() }, shutdown: CancellationToken::new() };
         // The first namespace makes the logical cluster; its kind is served once it is there.
@@ -239,7 +234,12 @@ fn dependents_follow_in_the_background() {
         let top = world.config_map("top", &[]).await;
         let middle = world.config_map("middle", &[("top", &top, false)]).await;
         world.config_map("leaf", &[("middle", &middle, false)]).await;
-        world.config_map("shared", &[("middle", &middle, false), ("other", &world.config_map("other", &[]).await, false)]).await;
+        world
+            .config_map(
+                "shared",
+                &[("middle", &middle, false), ("other", &world.config_map("other", &[]).await, false)],
+            )
+            .await;
         world.delete(&world.id("", "configmaps", "n", "top"), Propagation::Background).await;
         let id = |name: &str| world.id("", "configmaps", "n", name);
         world.until("the tree goes", |w| !w.exists(&id("middle")) && !w.exists(&id("leaf"))).await;
@@ -286,7 +286,9 @@ fn foreground_deletion_takes_the_blocking_ones_first() {
                 "blockOwnerDeletion": true}]}});
         let leaf = world.create("", "configmaps", leaf).await;
         world.delete(&id("top"), Propagation::Foreground).await;
-        world.until("the leaf is being deleted", |w| w.access.stored(&id("leaf")).is_some_and(|leaf| leaf.deleting)).await;
+        world
+            .until("the leaf is being deleted", |w| w.access.stored(&id("leaf")).is_some_and(|leaf| leaf.deleting))
+            .await;
         world.settle().await;
         assert!(world.exists(&id("top")) && world.exists(&id("middle")), "they wait for the leaf");
         world
@@ -348,7 +350,8 @@ fn a_definition_waits_for_its_objects() {
         let held = json!({"apiVersion": "example.com/v1", "kind": "Thing",
             "metadata": {"name": "held", "namespace": "n", "finalizers": ["example.com/hold"]}});
         let uid = world.create("example.com", "things", held).await;
-        let plain = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "plain", "namespace": "n"}});
+        let plain =
+            json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "plain", "namespace": "n"}});
         world.create("example.com", "things", plain).await;
         let id = |name: &str| world.id("example.com", "things", "n", name);
         let definition = world.id("apiextensions.k8s.io", "customresourcedefinitions", "", "things.example.com");

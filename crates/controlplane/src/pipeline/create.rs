@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{Body, Context, FieldValidation, Outcome, Part, Target, admission, convert, metadata, store_error, timestamp};
 use crate::core::Core;
 use crate::registry::{Resource, crd};
+use crate::request::Attributes;
 use crate::store::{Draft, Expect, ObjectKey, StoredObject, TableId, Write, WriteError};
 
 /// Characters of generated names: no vowels, nothing that looks like something else.
@@ -27,6 +28,22 @@ impl Core {
         let mut outcome = self.create_decoded(ctx, target, object, true).await?;
         outcome.warnings.splice(0..0, warnings);
         Ok(outcome)
+    }
+
+    /// An update or patch that turns out to create needs the right to create that name as well; unlike with POST, the
+    /// name is known, so rules with `resourceNames` allow it.
+    pub(super) fn require_create(&self, ctx: &Context, target: &Target) -> Result<(), StatusError> {
+        let attributes = Attributes {
+            cluster: target.cluster.to_string(),
+            verb: "create".into(),
+            group: target.resource.group.clone(),
+            version: target.resource.version.clone(),
+            resource: target.resource.plural.clone(),
+            namespace: target.namespace.to_string(),
+            name: target.name.to_string(),
+            ..Attributes::default()
+        };
+        self.auth.require(self, &ctx.user, &attributes)
     }
 
     /// Creates from a decoded object; `track` says whether the writer gets to own the fields (an apply has seen to it).

@@ -83,6 +83,7 @@ impl Core {
                     return Err(target.conflict(text));
                 }
                 let object = self.applied(ctx, target, None, &config, force)?;
+                self.require_create(ctx, target)?;
                 match self.create_decoded(ctx, target, object, false).await {
                     Ok(mut outcome) => {
                         outcome.warnings.splice(0..0, warnings);

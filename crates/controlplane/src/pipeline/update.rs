@@ -48,6 +48,7 @@ impl Core {
             && target.part == Part::Main
             && create_on_update(&target.resource)
         {
+            self.require_create(ctx, target)?;
             let mut outcome = self.create_decoded(ctx, target, object, true).await?;
             outcome.warnings.splice(0..0, warnings);
             return Ok(outcome);

@@ -40,8 +40,7 @@ fn cluster_role(name: &str, labels: &[(&str, &str)], rules: Value) -> BootstrapO
 
 fn aggregated(name: &str, labels: &[(&str, &str)], parts: &[Value]) -> BootstrapObject {
     // The rules are written together already, so that the role holds before the controller has run.
-    let rules: Vec<Value> =
-        parts.iter().flat_map(|rules| rules.as_array().cloned().unwrap_or_default()).collect();
+    let rules: Vec<Value> = parts.iter().flat_map(|rules| rules.as_array().cloned().unwrap_or_default()).collect();
     let mut role = cluster_role(name, labels, Value::Array(rules));
     role.1["aggregationRule"] = json!({"clusterRoleSelectors": [
         {"matchLabels": {format!("{GROUP}/aggregate-to-{name}"): "true"}}
@@ -175,11 +174,7 @@ pub fn objects() -> Vec<BootstrapObject> {
             "system:basic-user",
             &[],
             json!([
-                rule(
-                    "authorization.k8s.io",
-                    &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
-                    &["create"]
-                ),
+                rule("authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"], &["create"]),
                 rule("authentication.k8s.io", &["selfsubjectreviews"], &["create"]),
             ]),
         ),
@@ -187,8 +182,17 @@ pub fn objects() -> Vec<BootstrapObject> {
             "system:discovery",
             &[],
             get(&[
-                "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-                "/version", "/version/",
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
             ]),
         ),
         cluster_role(
@@ -199,7 +203,12 @@ pub fn objects() -> Vec<BootstrapObject> {
         cluster_role(
             "system:service-account-issuer-discovery",
             &[],
-            get(&["/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"]),
+            get(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ]),
         ),
         cluster_role(
             "system:auth-delegator",

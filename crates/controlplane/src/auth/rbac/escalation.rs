@@ -146,14 +146,7 @@ fn admit_binding(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>) 
         .map_err(|why| StatusError::forbidden(GROUP, write.resource, name_of(write.new), why))
 }
 
-fn may(
-    rbac: &Rbac,
-    reader: &dyn ObjectReader,
-    write: &RbacWrite<'_>,
-    verb: &str,
-    resource: &str,
-    name: &str,
-) -> bool {
+fn may(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>, verb: &str, resource: &str, name: &str) -> bool {
     let attributes = Attributes {
         cluster: write.cluster.into(),
         verb: verb.into(),
@@ -336,8 +329,13 @@ mod tests {
     #[test]
     fn held_rules_may_be_granted_others_not() {
         let objects = agent_that_may(json!([{"verbs":["get","list"],"apiGroups":[""],"resources":["secrets"]}]));
-        write(&objects, "roles", None, &role(json!([{"verbs":["get"],"apiGroups":[""],"resources":["secrets"],"resourceNames":["x"]}])))
-            .unwrap();
+        write(
+            &objects,
+            "roles",
+            None,
+            &role(json!([{"verbs":["get"],"apiGroups":[""],"resources":["secrets"],"resourceNames":["x"]}])),
+        )
+        .unwrap();
         let error = write(
             &objects,
             "roles",
@@ -374,7 +372,10 @@ mod tests {
     fn bind_does_not_need_the_role_but_holding_does() {
         let objects = agent_that_may(json!([{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]));
         let error = write(&objects, "rolebindings", None, &binding("absent")).unwrap_err();
-        assert_eq!((error.code, error.message.as_str()), (404, "rolebindings.rbac.authorization.k8s.io \"absent\" not found"));
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (404, "rolebindings.rbac.authorization.k8s.io \"absent\" not found")
+        );
     }
 
     #[test]
@@ -404,7 +405,8 @@ mod tests {
     #[test]
     fn malformed_rules_are_named() {
         let objects = agent_that_may(json!([]));
-        let error = write(&objects, "roles", None, &role(json!([{"verbs":[],"apiGroups":[""],"resources":["pods"]}]))).unwrap_err();
+        let error = write(&objects, "roles", None, &role(json!([{"verbs":[],"apiGroups":[""],"resources":["pods"]}])))
+            .unwrap_err();
         assert_eq!(
             error.message,
             "Role.rbac.authorization.k8s.io \"new\" is invalid: rules[0].verbs: Required value: verbs must contain at least one value"

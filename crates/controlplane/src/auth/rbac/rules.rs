@@ -129,21 +129,18 @@ impl Rule {
                     if self.resource_names.is_empty() {
                         atoms.push(atom);
                     } else {
-                        atoms.extend(self.resource_names.iter().map(|name| Rule {
-                            resource_names: vec![name.clone()],
-                            ..atom.clone()
-                        }));
+                        atoms.extend(
+                            self.resource_names
+                                .iter()
+                                .map(|name| Rule { resource_names: vec![name.clone()], ..atom.clone() }),
+                        );
                     }
                 }
             }
         }
         for url in &self.non_resource_urls {
             for verb in &self.verbs {
-                atoms.push(Rule {
-                    non_resource_urls: vec![url.clone()],
-                    verbs: vec![verb.clone()],
-                    ..Rule::default()
-                });
+                atoms.push(Rule { non_resource_urls: vec![url.clone()], verbs: vec![verb.clone()], ..Rule::default() });
             }
         }
         atoms
@@ -194,11 +191,7 @@ pub fn quoted_list(values: &[String]) -> String {
 /// What of `wanted` no rule of `held` covers, in atoms; empty when everything is covered.
 #[must_use]
 pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    wanted
-        .iter()
-        .flat_map(Rule::atoms)
-        .filter(|atom| !held.iter().any(|rule| rule.covers(atom)))
-        .collect()
+    wanted.iter().flat_map(Rule::atoms).filter(|atom| !held.iter().any(|rule| rule.covers(atom))).collect()
 }
 
 /// Merges rules that differ only in their verbs (one group, one resource, at most one name), so
