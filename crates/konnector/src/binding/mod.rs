@@ -1,0 +1,485 @@
+//! One binding: from the object to a running sync, and back to what its status says. In: the binding, the export, the
+//! published schemas, the contract's pin, whether the provider answers. Out: the CRD, running [`KindSync`]s and claims,
+//! and the statuses of binding, export and schemas.
+//!
+//! Order of one pass: is it going ([`unbind`])? → finalizer → provider there? → contract ours? → export → schemas → CRD →
+//! sync → claims → statuses. Each step that cannot be done says so in [`Facts`] and ends the pass.
+
+mod crd;
+mod facts;
+mod remote;
+mod unbind;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use apimachinery::schema::Structural;
+use contract::{Claim, Consent, Mapping, NamespaceMap, Strategy};
+use kube_bind_api::{
+    APIServiceBinding, APIServiceExport, BindingPhase, BoundResource, BoundSchema, ExportedResource, GroupResource,
+    constants::{ANNOTATION_SCHEMA_REVISION, FINALIZER, reason},
+    Severity,
+};
+use kube_client::{ApiError, Class, ObjectKey, Outcome, Resource};
+use serde_json::Value;
+
+pub use self::facts::{Facts, Problem, write_status};
+use crate::{
+    claims::ClaimSync,
+    kind::{KindConfig, KindSync, Standing},
+    provider::{Link, Provider, pin},
+    resources::{self, MANAGER},
+    sync::{digest::Digest, intent::Teardown},
+};
+
+/// How soon to look again at what should come by itself (an export, an established CRD).
+const SOON: Duration = Duration::from_secs(5);
+
+/// What runs for one binding.
+#[derive(Default)]
+pub struct BindingState {
+    kinds: HashMap<String, RunningKind>,
+    claims: Option<Arc<ClaimSync>>,
+    crds: HashMap<String, crd::Written>,
+    reported: HashMap<String, Digest>,
+}
+
+struct RunningKind {
+    fingerprint: String,
+    sync: Arc<KindSync>,
+}
+
+impl BindingState {
+    /// Whether a CRD is one of this binding's.
+    pub fn concerns_crd(&self, name: &str) -> bool {
+        self.kinds.contains_key(name) || self.crds.contains_key(name)
+    }
+
+    /// The map of namespaces changed, in that of this consumer namespace.
+    pub fn set_namespaces(&self, map: &NamespaceMap, consumer_namespace: &str) {
+        for kind in self.kinds.values() {
+            kind.sync.set_namespaces(map.clone());
+        }
+        if let Some(claims) = &self.claims {
+            claims.namespace_changed(consumer_namespace);
+        }
+    }
+
+    fn syncs(&self) -> Vec<Arc<KindSync>> {
+        self.kinds.values().map(|k| k.sync.clone()).collect()
+    }
+}
+
+/// The uid of a binding.
+fn uid_of(binding: &APIServiceBinding) -> &str {
+    binding.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// Brings one binding up to date.
+pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
+    let consumer = &provider.consumer;
+    let Some(entry) = consumer.bindings.store().get(&ObjectKey::cluster(name)) else {
+        provider.bindings.lock().remove(name);
+        return Outcome::Done;
+    };
+    if !provider.is_mine(&entry.summary) {
+        provider.bindings.lock().remove(name);
+        return Outcome::Done;
+    }
+    let binding: APIServiceBinding = match serde_json::from_value((*entry.summary).clone()) {
+        Ok(binding) => binding,
+        Err(error) => {
+            tracing::warn!(binding = name, %error, "the binding cannot be read");
+            return Outcome::Done;
+        }
+    };
+    if binding.metadata.deletion_timestamp.is_some() {
+        return match unbind::unbind(Some(provider), consumer, &binding, &entry.summary).await {
+            Ok(outcome) => outcome,
+            Err(error) => again(name, &error),
+        };
+    }
+    if !binding.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER) {
+        let held =
+            consumer.api.add_finalizer(&resources::bindings(), &entry.summary, FINALIZER, &[], MANAGER).await;
+        // The write comes back as an event.
+        return match held {
+            Ok(_) => Outcome::Done,
+            Err(error) => again(name, &error),
+        };
+    }
+    let mut facts = Facts::from_previous(&binding);
+    let passed = pass(provider, name, &binding, &mut facts).await;
+    let written = write_status(&consumer.api, &binding, &facts).await;
+    match (passed, written) {
+        (Ok(outcome), Ok(())) => outcome,
+        (Err(error), _) | (_, Err(error)) => again(name, &error),
+    }
+}
+
+fn again(name: &str, error: &ApiError) -> Outcome {
+    if !error.is_conflict() {
+        tracing::warn!(binding = name, %error, "reconcile failed");
+    }
+    match error.retry_after {
+        Some(wait) => Outcome::RetryAfter(wait),
+        None => Outcome::Retry,
+    }
+}
+
+async fn pass(
+    provider: &Arc<Provider>,
+    name: &str,
+    binding: &APIServiceBinding,
+    facts: &mut Facts,
+) -> Result<Outcome, ApiError> {
+    facts.secret = None;
+    facts.pretty_name = provider.pretty_name().or(facts.pretty_name.take());
+    facts.heartbeat = provider.heartbeat_error();
+    match provider.link() {
+        Link::Up => {}
+        Link::Connecting => {
+            facts.stop(facts.waiting_phase(), Problem::info("Connecting", "connecting to the provider"));
+            return Ok(Outcome::Done);
+        }
+        Link::Down { class, message } => {
+            let (phase, problem) = facts.down(class, &message, &provider.secret.name);
+            facts.stop(phase, problem);
+            if class == Class::Unauthorized || class == Class::Forbidden || class == Class::NotFound {
+                freeze(provider, name, true);
+            }
+            return Ok(Outcome::Done);
+        }
+    }
+    let Some(cluster_binding) = provider.cluster_binding() else { return Ok(Outcome::After(SOON)) };
+    let pin = pin::check(&cluster_binding, &provider.consumer.uid);
+    if let Some(message) = pin.message(&provider.consumer.uid) {
+        freeze(provider, name, true);
+        facts.claimed_elsewhere = Some(message.clone());
+        facts.stop(BindingPhase::ClaimedElsewhere, Problem::error(reason::CLAIMED_ELSEWHERE, &message));
+        return Ok(Outcome::Done);
+    }
+    facts.claimed_elsewhere = None;
+    if !provider.synced() {
+        facts.stop(facts.waiting_phase(), Problem::info("Connecting", "reading the contract at the provider"));
+        return Ok(Outcome::After(Duration::from_secs(1)));
+    }
+    facts.informers_synced = true;
+    let Some(export_raw) = provider.cached(&provider.exports, name) else {
+        freeze(provider, name, true);
+        facts.stop(BindingPhase::Pending, remote::missing_export(provider, name).await);
+        return Ok(Outcome::After(SOON));
+    };
+    let export: APIServiceExport = match serde_json::from_value((*export_raw).clone()) {
+        Ok(export) => export,
+        Err(error) => {
+            facts.stop(
+                BindingPhase::Failed,
+                Problem::error(reason::EXPORT_FAILED, &format!("the provider's APIServiceExport {name} cannot be read: {error}")),
+            );
+            return Ok(Outcome::Done);
+        }
+    };
+    if export.metadata.deletion_timestamp.is_some() {
+        freeze(provider, name, true);
+        facts.stop(
+            BindingPhase::Pending,
+            Problem::error(reason::EXPORT_NOT_FOUND, &format!("the provider is withdrawing the APIServiceExport {name}")),
+        );
+        return Ok(Outcome::After(SOON));
+    }
+    connected(provider, name, binding, &export, &export_raw, facts).await
+}
+
+/// The provider answers, the contract is ours and the export is there.
+async fn connected(
+    provider: &Arc<Provider>,
+    name: &str,
+    binding: &APIServiceBinding,
+    export: &APIServiceExport,
+    export_raw: &Value,
+    facts: &mut Facts,
+) -> Result<Outcome, ApiError> {
+    let consent = Consent::decide(&export.spec.permission_claims, &binding.spec.permission_claims);
+    facts.permission_claims = export.spec.permission_claims.clone();
+    facts.pending_claims = consent.pending().iter().map(ToString::to_string).collect();
+    facts.invalid_claims = consent.invalid.iter().map(|(_, error)| error.to_string()).collect();
+    let readable: Arc<Vec<Claim>> = Arc::new(consent.decisions.iter().map(|d| d.claim.clone()).collect());
+
+    let mut wait = None;
+    let mut crds: Vec<(String, Value)> = Vec::new();
+    let mut wanted: BTreeMap<String, KindPlan> = BTreeMap::new();
+    let mut bound = Vec::new();
+    for resource in &export.spec.resources {
+        match bind_kind(provider, name, binding, export, resource, &readable).await? {
+            KindStep::Ready { crd_name, crd, plan, bound: resource } => {
+                crds.push((crd_name.clone(), crd));
+                bound.push(resource);
+                wanted.insert(crd_name, *plan);
+            }
+            KindStep::Wait(problem) => {
+                facts.schema = Some(problem);
+                wait = Some(SOON);
+            }
+            KindStep::Refused(problem) => {
+                facts.schema = Some(problem.clone());
+                facts.stop(BindingPhase::Failed, problem);
+                // What ran before goes on: a refused update does not take away what works.
+                remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
+                return Ok(Outcome::After(Duration::from_secs(60)));
+            }
+        }
+    }
+    facts.bound_schemas = export.spec.resources.iter().map(ExportedResource::group_resource).collect();
+    if !bound.is_empty() {
+        facts.bound_resources = bound;
+    }
+    if let Some(wait) = wait {
+        let problem = facts.schema.clone().unwrap_or_else(|| Problem::info("Pending", "waiting for the API"));
+        facts.stop(facts.waiting_phase(), problem);
+        remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
+        return Ok(Outcome::After(wait));
+    }
+    facts.schema = None;
+    facts.connected = None;
+    facts.phase = BindingPhase::Connected;
+    run_syncs(provider, name, binding, wanted, &consent, readable);
+    remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
+    Ok(Outcome::Done)
+}
+
+/// What is needed to start a sync.
+struct KindPlan {
+    fingerprint: String,
+    resource: Resource,
+    mapping: Mapping,
+    openapi: Option<Value>,
+    status_subresource: bool,
+    teardown: Teardown,
+}
+
+enum KindStep {
+    Ready { crd_name: String, crd: Value, plan: Box<KindPlan>, bound: BoundResource },
+    Wait(Problem),
+    Refused(Problem),
+}
+
+async fn bind_kind(
+    provider: &Arc<Provider>,
+    name: &str,
+    binding: &APIServiceBinding,
+    export: &APIServiceExport,
+    exported: &ExportedResource,
+    claims: &Arc<Vec<Claim>>,
+) -> Result<KindStep, ApiError> {
+    let group_resource = exported.group_resource();
+    let schema_name = group_resource.crd_name();
+    let Some(raw) = provider.cached(&provider.schemas, &schema_name) else {
+        return Ok(KindStep::Wait(Problem::error(
+            reason::BOUND_SCHEMA_FETCH_FAILED,
+            &format!("the provider has not published the BoundSchema {schema_name} yet"),
+        )));
+    };
+    let schema: BoundSchema = match serde_json::from_value((*raw).clone()) {
+        Ok(schema) => schema,
+        Err(error) => {
+            return Ok(KindStep::Refused(Problem::error(
+                reason::BOUND_SCHEMA_FETCH_FAILED,
+                &format!("the provider's BoundSchema {schema_name} cannot be read: {error}"),
+            )));
+        }
+    };
+    if schema.spec.group_resource() != group_resource {
+        return Ok(KindStep::Refused(Problem::error(
+            reason::BOUND_SCHEMA_FETCH_FAILED,
+            &format!("the provider's BoundSchema {schema_name} describes {}, not {group_resource}", schema.spec.group_resource()),
+        )));
+    }
+    let known = provider.bindings.lock().get(name).and_then(|state| state.crds.get(&schema_name).cloned());
+    let (crd, written) = match crd::ensure(&provider.consumer.api, binding, &schema.spec, known).await? {
+        crd::Ensured::Ready { crd, written } => (crd, written),
+        crd::Ensured::Refused(problem) => return Ok(KindStep::Refused(problem)),
+        crd::Ensured::Terminating => {
+            if let Some(running) = provider.bindings.lock().get(name).and_then(|s| s.kinds.get(&schema_name)) {
+                running.sync.set_standing(Standing { frozen: false, teardown: Teardown::Kind });
+            }
+            return Ok(KindStep::Wait(Problem::warning(
+                "CustomResourceDefinitionTerminating",
+                &format!(
+                    "the CustomResourceDefinition {schema_name} is being deleted in this cluster; its objects stay at \
+                     the provider, and the API comes back when it is gone"
+                ),
+            )));
+        }
+    };
+    provider.bindings.lock().entry(name.to_owned()).or_default().crds.insert(schema_name.clone(), written);
+    let summary = crate::consumer::CrdSummary::of(&crd);
+    if !summary.established {
+        return Ok(KindStep::Wait(Problem::info("NotEstablished", &crd::why_not_served(&schema_name, &crd))));
+    }
+    let Some((plan, bound)) = plan_kind(provider, export, &raw, &schema, claims) else {
+        return Ok(KindStep::Refused(Problem::error(
+            reason::BOUND_SCHEMA_FETCH_FAILED,
+            &format!("the provider's BoundSchema {schema_name} serves no version"),
+        )));
+    };
+    Ok(KindStep::Ready { crd_name: schema_name, crd, plan: Box::new(plan), bound })
+}
+
+/// What a sync of a published kind takes; `None` when no version is served.
+fn plan_kind(
+    provider: &Arc<Provider>,
+    export: &APIServiceExport,
+    raw: &Value,
+    schema: &BoundSchema,
+    claims: &Arc<Vec<Claim>>,
+) -> Option<(KindPlan, BoundResource)> {
+    let version = contract::schema::sync_version(&schema.spec)?;
+    let revision = raw["metadata"]["annotations"][ANNOTATION_SCHEMA_REVISION]
+        .as_str()
+        .map_or_else(|| contract::schema::revision(&schema.spec), Into::into);
+    let strategy = Strategy::of(schema.spec.scope, export.spec.isolation);
+    let canonical: String = claims.iter().map(|c| c.canonical().to_owned() + "\n").collect();
+    let plan = KindPlan {
+        fingerprint: format!(
+            "{}|{revision}|{strategy:?}|{}|{}",
+            version.name,
+            contract::schema::source_spec_hash(&schema.spec),
+            Digest::of_bytes(canonical.as_bytes()).hex()
+        ),
+        resource: Resource::new(&schema.spec.group, &version.name, &schema.spec.names.plural, &schema.spec.names.kind),
+        mapping: Mapping::new(strategy, provider.contract_namespace.clone()),
+        openapi: contract::schema::open_api_schema(version).cloned(),
+        status_subresource: contract::schema::has_status(version),
+        teardown: Teardown::None,
+    };
+    let bound = BoundResource {
+        group: schema.spec.group.clone(),
+        resource: schema.spec.names.plural.clone(),
+        schema_revision: Some(revision),
+    };
+    Some((plan, bound))
+}
+
+/// Starts what is not running yet, restarts what has changed, stops what is not wanted any more.
+fn run_syncs(
+    provider: &Arc<Provider>,
+    name: &str,
+    binding: &APIServiceBinding,
+    wanted: BTreeMap<String, KindPlan>,
+    consent: &Consent,
+    claims: Arc<Vec<Claim>>,
+) {
+    let map = provider.namespace_map();
+    let mut bindings = provider.bindings.lock();
+    let state = bindings.entry(name.to_owned()).or_default();
+    state.kinds.retain(|crd, running| wanted.get(crd).is_some_and(|plan| plan.fingerprint == running.fingerprint));
+    let claim_sync =
+        state.claims.get_or_insert_with(|| ClaimSync::start(provider, name, uid_of(binding))).clone();
+    for (crd, plan) in wanted {
+        let standing = Standing { frozen: false, teardown: plan.teardown };
+        if let Some(running) = state.kinds.get(&crd) {
+            running.sync.set_standing(standing);
+            running.sync.set_namespaces(map.clone());
+            continue;
+        }
+        let referring = GroupResource::new(plan.resource.group.clone(), plan.resource.plural.clone());
+        let config = KindConfig {
+            binding: name.to_owned(),
+            binding_uid: uid_of(binding).to_owned(),
+            schema: plan.openapi.as_ref().and_then(|s| Structural::compile(s).ok()).map(Arc::new),
+            openapi: plan.openapi.map(Arc::new),
+            resource: plan.resource,
+            mapping: plan.mapping,
+            status_subresource: plan.status_subresource,
+            claims: claims.clone(),
+        };
+        let sync = KindSync::start(
+            config,
+            provider.consumer.clone(),
+            provider.api.clone(),
+            standing,
+            map.clone(),
+            claim_sync.reference_listener(referring),
+        );
+        state.kinds.insert(crd, RunningKind { fingerprint: plan.fingerprint, sync });
+    }
+    claim_sync.update(consent.clone(), claims, state.syncs());
+}
+
+/// For a binding that is going and deletes its objects: makes sure that the syncs run which carry the deletions over, also
+/// after a restart of the agent. `false` while the contract is not read yet.
+async fn resume_for_deletion(
+    provider: &Arc<Provider>,
+    name: &str,
+    binding: &APIServiceBinding,
+) -> Result<bool, ApiError> {
+    if !provider.synced() || provider.cluster_binding().is_none() {
+        return Ok(false);
+    }
+    if provider.bindings.lock().get(name).is_some_and(|state| state.claims.is_some()) {
+        return Ok(true);
+    }
+    let Some(export_raw) = provider.cached(&provider.exports, name) else { return Ok(true) };
+    let Ok(export) = serde_json::from_value::<APIServiceExport>((*export_raw).clone()) else { return Ok(true) };
+    let consent = Consent::decide(&export.spec.permission_claims, &binding.spec.permission_claims);
+    let claims: Arc<Vec<Claim>> = Arc::new(consent.decisions.iter().map(|d| d.claim.clone()).collect());
+    let mut wanted = BTreeMap::new();
+    for exported in &export.spec.resources {
+        let schema_name = exported.group_resource().crd_name();
+        let Some(raw) = provider.cached(&provider.schemas, &schema_name) else { continue };
+        let Ok(schema) = serde_json::from_value::<BoundSchema>((*raw).clone()) else { continue };
+        if let Some((plan, _)) = plan_kind(provider, &export, &raw, &schema, &claims) {
+            wanted.insert(schema_name, KindPlan { teardown: Teardown::Delete, ..plan });
+        }
+    }
+    run_syncs(provider, name, binding, wanted, &consent, claims);
+    Ok(true)
+}
+
+/// Stops all movement under a binding without stopping its watches.
+fn freeze(provider: &Arc<Provider>, name: &str, frozen: bool) {
+    if let Some(state) = provider.bindings.lock().get(name) {
+        for running in state.kinds.values() {
+            running.sync.set_standing(Standing { frozen, teardown: Teardown::None });
+        }
+        if let Some(claims) = &state.claims {
+            claims.freeze(frozen);
+        }
+    }
+}
+
+/// Unbinds without a provider: the credential is gone or unusable.
+pub async fn unbind_alone(consumer: &Arc<crate::consumer::Consumer>, raw: &Arc<Value>) -> Result<Outcome, ApiError> {
+    match serde_json::from_value::<APIServiceBinding>((**raw).clone()) {
+        Ok(binding) => unbind::unbind(None, consumer, &binding, raw).await,
+        Err(error) => {
+            tracing::warn!(%error, "the binding cannot be read");
+            Ok(Outcome::Done)
+        }
+    }
+}
+
+impl Problem {
+    fn new(severity: Severity, reason: &str, message: &str) -> Self {
+        Self { severity, reason: reason.to_owned(), message: message.to_owned() }
+    }
+
+    /// Does not work.
+    pub fn error(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Error, reason, message)
+    }
+
+    /// Somebody should look.
+    pub fn warning(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Warning, reason, message)
+    }
+
+    /// Will come by itself.
+    pub fn info(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Info, reason, message)
+    }
+}

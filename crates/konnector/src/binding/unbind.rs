@@ -1,0 +1,277 @@
+//! The end of a binding. In: a binding with a deletion timestamp. Out: with `deletionPolicy: Orphan` (the default) our
+//! finalizers come off and everything else stays, provider or no provider; with `Delete` the CRD goes and each object
+//! with it, properly on both sides, then the claimed copies and the export. It says what it leaves behind, and it is done
+//! in steps that can be repeated at any point.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use kube_bind_api::{
+    APIServiceBinding, BindingPhase, DeletionPolicy,
+    constants::{FINALIZER, LABEL_BINDING},
+};
+use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
+use serde_json::Value;
+
+use super::{Facts, Problem, uid_of, write_status};
+use crate::{
+    consumer::Consumer,
+    events::Subject,
+    kind::Standing,
+    provider::{Link, Provider},
+    resources::{self, MANAGER},
+    sync::intent::Teardown,
+};
+
+/// How soon to look again while objects are going.
+const POLL: Duration = Duration::from_secs(2);
+
+/// One step towards the end of a binding; `provider` is missing when its credential is.
+pub async fn unbind(
+    provider: Option<&Arc<Provider>>,
+    consumer: &Arc<Consumer>,
+    binding: &APIServiceBinding,
+    raw: &Arc<Value>,
+) -> Result<Outcome, ApiError> {
+    let name = binding.metadata.name.clone().unwrap_or_default();
+    if !binding.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER) {
+        if let Some(provider) = provider {
+            provider.bindings.lock().remove(&name);
+        }
+        return Ok(Outcome::Done);
+    }
+    match binding.spec.deletion_policy() {
+        DeletionPolicy::Orphan => orphan(provider, consumer, binding, &name).await?,
+        DeletionPolicy::Delete => {
+            if let Some(waiting) = delete(provider, consumer, binding, &name).await? {
+                let mut facts = Facts::from_previous(binding);
+                facts.stop(BindingPhase::Pending, waiting);
+                write_status(&consumer.api, binding, &facts).await?;
+                return Ok(Outcome::After(POLL));
+            }
+        }
+    }
+    if let Some(provider) = provider {
+        provider.bindings.lock().remove(&name);
+    }
+    remove_role_bindings(consumer, &name).await?;
+    match consumer.api.remove_finalizer(&resources::bindings(), raw, FINALIZER, MANAGER).await {
+        Ok(_) => {
+            tracing::info!(binding = %name, "unbound");
+            Ok(Outcome::Done)
+        }
+        Err(error) if error.is_not_found() => Ok(Outcome::Done),
+        Err(error) => Err(error),
+    }
+}
+
+/// Lets go of everything and deletes nothing but the export, which is the wish to be served.
+async fn orphan(
+    provider: Option<&Arc<Provider>>,
+    consumer: &Arc<Consumer>,
+    binding: &APIServiceBinding,
+    name: &str,
+) -> Result<(), ApiError> {
+    if let Some(provider) = provider {
+        // Stops the watchers and writers: nothing puts a finalizer back.
+        provider.bindings.lock().remove(name);
+    }
+    let mut left = Vec::new();
+    for crd in our_crds(consumer, name) {
+        if let Some(kind) = served(consumer, &crd).await? {
+            let count = release_all(consumer, &kind).await?;
+            left.push(format!("{count} {kind}"));
+        }
+    }
+    let export = withdraw_export(provider, name).await;
+    let mut message = match left.is_empty() {
+        true => "unbound; there was nothing of its kinds".to_owned(),
+        false => format!(
+            "unbound; left as they are, here and at the provider, without being synced any more: {} with their \
+             CustomResourceDefinitions and claimed copies",
+            left.join(", ")
+        ),
+    };
+    if let Err(error) = export {
+        message.push_str(&format!("; the provider could not be told ({error}), it still has the APIServiceExport {name}"));
+    }
+    consumer.events.note(&subject(binding), "Unbound", &message).await;
+    Ok(())
+}
+
+/// Deletes what the binding brought; `Some` while something is still on its way.
+async fn delete(
+    provider: Option<&Arc<Provider>>,
+    consumer: &Arc<Consumer>,
+    binding: &APIServiceBinding,
+    name: &str,
+) -> Result<Option<Problem>, ApiError> {
+    let Some(provider) = provider.filter(|p| p.link() == Link::Up) else {
+        let message = "unbinding with deletionPolicy Delete waits for the provider, whose copies have to go; to leave \
+                       everything where it is instead, set spec.deletionPolicy to Orphan";
+        consumer.events.warn(&subject(binding), "UnbindingWaits", message).await;
+        return Ok(Some(Problem::warning("UnbindingWaits", message)));
+    };
+    if !super::resume_for_deletion(provider, name, binding).await? {
+        return Ok(Some(Problem::info("Unbinding", "reading the contract at the provider")));
+    }
+    let syncs = {
+        let bindings = provider.bindings.lock();
+        bindings.get(name).map(super::BindingState::syncs).unwrap_or_default()
+    };
+    for sync in &syncs {
+        sync.set_standing(Standing { frozen: false, teardown: Teardown::Delete });
+    }
+    let crds = our_crds(consumer, name);
+    if !crds.is_empty() {
+        for crd in &crds {
+            let known = consumer.crds.store().get(&ObjectKey::cluster(crd)).map(|e| e.summary.clone());
+            if let Some(known) = known.filter(|k| !k.deleting) {
+                consumer.api.delete(&resources::crds(), &ObjectKey::cluster(crd), &known.uid).await?;
+                tracing::info!(crd, binding = name, "CRD deleted, as deletionPolicy Delete says");
+            }
+        }
+        let objects: usize = syncs.iter().map(|s| s.object_count()).sum();
+        return Ok(Some(Problem::info("Unbinding", &format!("{objects} objects are being deleted on both sides"))));
+    }
+    let claims = {
+        let bindings = provider.bindings.lock();
+        bindings.get(name).and_then(|state| state.claims.clone())
+    };
+    if let Some(claims) = claims {
+        let copies = claims.drain().await?;
+        if copies > 0 {
+            return Ok(Some(Problem::info("Unbinding", &format!("{copies} claimed copies are being deleted"))));
+        }
+    }
+    if let Err(message) = withdraw_export(Some(provider), name).await {
+        return Ok(Some(Problem::warning("UnbindingWaits", &message)));
+    }
+    give_back_namespaces(provider, name).await?;
+    consumer.events.note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides").await;
+    Ok(None)
+}
+
+/// Names of the CRDs that carry the binding's label.
+fn our_crds(consumer: &Consumer, binding: &str) -> Vec<String> {
+    consumer
+        .crds
+        .store()
+        .all()
+        .into_iter()
+        .filter(|(_, entry)| entry.summary.binding.as_deref() == Some(binding))
+        .map(|(key, _)| key.name)
+        .collect()
+}
+
+/// A served version of a CRD's kind, if it is served at all.
+async fn served(consumer: &Consumer, crd: &str) -> Result<Option<Resource>, ApiError> {
+    let Some(crd) = consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(crd)).await? else { return Ok(None) };
+    let spec = &crd["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let version = spec["versions"].as_array().into_iter().flatten().find(|v| v["served"] == true);
+    Ok(version.map(|version| {
+        Resource::new(
+            &text(&spec["group"]),
+            &text(&version["name"]),
+            &text(&spec["names"]["plural"]),
+            &text(&spec["names"]["kind"]),
+        )
+    }))
+}
+
+/// Takes our finalizer off every object of a kind; says how many objects there are.
+async fn release_all(consumer: &Consumer, kind: &Resource) -> Result<usize, ApiError> {
+    for _ in 0..5 {
+        let objects = match consumer.api.list(kind, &ListQuery::default()).await {
+            Ok(objects) => objects,
+            Err(error) if error.is_not_found() => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let mut conflict = None;
+        for object in &objects {
+            match consumer.api.remove_finalizer(kind, object, FINALIZER, MANAGER).await {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_conflict() => conflict = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match conflict {
+            None => return Ok(objects.len()),
+            Some(error) => tracing::debug!(%error, "read again"),
+        }
+    }
+    Err(ApiError {
+        side: consumer.api.side().to_owned(),
+        verb: "patch",
+        target: kind.to_string(),
+        class: Class::Conflict,
+        code: 0,
+        reason: String::new(),
+        message: "objects keep changing while their finalizers are taken off".into(),
+        retry_after: None,
+    })
+}
+
+/// Deletes the export, so that the provider knows.
+async fn withdraw_export(provider: Option<&Arc<Provider>>, name: &str) -> Result<(), String> {
+    let Some(provider) = provider else { return Err("its credential is gone".into()) };
+    if let Link::Down { message, .. } = provider.link() {
+        return Err(message);
+    }
+    let key = ObjectKey::new(&provider.contract_namespace, name);
+    let cluster_binding = provider.cluster_binding();
+    if !cluster_binding.is_some_and(|c| crate::provider::pin::holds(&c, &provider.consumer.uid)) {
+        return Err("the contract belongs to another cluster".into());
+    }
+    let live = provider.api.get_opt(&resources::exports(), &key).await.map_err(|e| e.to_string())?;
+    let Some(live) = live else { return Ok(()) };
+    let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+    provider.api.delete(&resources::exports(), &key, uid).await.map_err(|e| e.to_string())
+}
+
+/// With the last binding the mapped namespaces are not needed any more.
+async fn give_back_namespaces(provider: &Arc<Provider>, name: &str) -> Result<(), ApiError> {
+    let others = provider
+        .consumer
+        .bindings
+        .store()
+        .all()
+        .into_iter()
+        .any(|(key, entry)| key.name != name && provider.is_mine(&entry.summary));
+    if others {
+        return Ok(());
+    }
+    for (key, entry) in provider.namespaces.store().all() {
+        let labels = &entry.summary["metadata"]["labels"];
+        if labels[kube_bind_api::constants::LABEL_OWNER] == kube_bind_api::constants::OWNER_PROVIDER {
+            continue;
+        }
+        let uid = entry.summary["metadata"]["uid"].as_str().unwrap_or_default();
+        provider.api.delete(&resources::service_namespaces(), &key, uid).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the RoleBindings that we made for claims of this binding.
+async fn remove_role_bindings(consumer: &Consumer, name: &str) -> Result<(), ApiError> {
+    let query = ListQuery { labels: Some(format!("{LABEL_BINDING}={name}")), ..ListQuery::default() };
+    let found = consumer.api.list(&resources::role_bindings(), &query).await?;
+    let mut done: BTreeSet<ObjectKey> = BTreeSet::new();
+    for object in found {
+        let Some(key) = ObjectKey::of(&object) else { continue };
+        if done.insert(key.clone()) {
+            let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+            consumer.api.delete(&resources::role_bindings(), &key, uid).await?;
+        }
+    }
+    Ok(())
+}
+
+fn subject(binding: &APIServiceBinding) -> Subject {
+    Subject {
+        resource: resources::bindings(),
+        key: ObjectKey::cluster(binding.metadata.name.as_deref().unwrap_or_default()),
+        uid: uid_of(binding).to_owned(),
+    }
+}

@@ -1,0 +1,86 @@
+//! Bodies that came with recent events, so that a write that is due at once needs no read. In: events. Out: the body of
+//! exactly the revision that was decided on, once. Bounded; whatever is not here is read from the API server.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use kube_client::ObjectKey;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+/// Bodies kept at most, both sides together.
+const KEPT: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Half {
+    Consumer,
+    Provider,
+}
+
+type Slot = (Half, ObjectKey);
+
+#[derive(Default)]
+struct Inner {
+    bodies: HashMap<Slot, (String, Arc<Value>)>,
+    order: VecDeque<Slot>,
+}
+
+/// See the module. Both halves are keyed by the consumer's key.
+#[derive(Default)]
+pub struct Bodies {
+    inner: Mutex<Inner>,
+}
+
+impl Bodies {
+    /// The consumer's object, as it came with an event.
+    pub fn put_consumer(&self, key: &ObjectKey, revision: &str, body: &Arc<Value>) {
+        self.put((Half::Consumer, key.clone()), revision, body);
+    }
+
+    /// The provider's copy.
+    pub fn put_provider(&self, key: &ObjectKey, revision: &str, body: &Arc<Value>) {
+        self.put((Half::Provider, key.clone()), revision, body);
+    }
+
+    /// The consumer's object of that revision, if it is still here.
+    pub fn take_consumer(&self, key: &ObjectKey, revision: &str) -> Option<Arc<Value>> {
+        self.take(&(Half::Consumer, key.clone()), revision)
+    }
+
+    /// The provider's copy of that revision, if it is still here.
+    pub fn take_provider(&self, key: &ObjectKey, revision: &str) -> Option<Arc<Value>> {
+        self.take(&(Half::Provider, key.clone()), revision)
+    }
+
+    /// Forgets both halves.
+    pub fn forget(&self, key: &ObjectKey) {
+        let mut inner = self.inner.lock();
+        inner.bodies.remove(&(Half::Consumer, key.clone()));
+        inner.bodies.remove(&(Half::Provider, key.clone()));
+    }
+
+    fn put(&self, slot: Slot, revision: &str, body: &Arc<Value>) {
+        let mut inner = self.inner.lock();
+        if inner.bodies.insert(slot.clone(), (revision.to_owned(), body.clone())).is_none() {
+            inner.order.push_back(slot);
+        }
+        while inner.bodies.len() > KEPT || inner.order.len() > 4 * KEPT {
+            match inner.order.pop_front() {
+                Some(oldest) => {
+                    inner.bodies.remove(&oldest);
+                }
+                None => break,
+            }
+        }
+    }
+
+    fn take(&self, slot: &Slot, revision: &str) -> Option<Arc<Value>> {
+        let mut inner = self.inner.lock();
+        match inner.bodies.get(slot) {
+            Some((known, _)) if known == revision => inner.bodies.remove(slot).map(|(_, body)| body),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! One provider: a kubeconfig Secret, a connection, the caches of its contract namespace, and the bindings that use it.
+//! Each provider is a failure domain of its own: a dead one never slows another. In: the credential and the consumer's
+//! caches. Out: reconciled bindings ([`crate::binding`]) and a heartbeat.
+
+mod heartbeat;
+pub mod pin;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use contract::NamespaceMap;
+use kube_bind_api::ClusterSecretKeyRef;
+use kube_client::{
+    Api, Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue, connect::Connection,
+};
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    binding::BindingState,
+    consumer::{Consumer, Signal, Subscription},
+    resources,
+};
+
+/// Bindings of one provider that are reconciled at once.
+const CONCURRENCY: usize = 4;
+
+/// Whether the provider answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Not asked yet.
+    Connecting,
+    /// It answered the last time.
+    Up,
+    /// It did not, or refused us.
+    Down {
+        /// How.
+        class: Class,
+        /// In words.
+        message: String,
+    },
+}
+
+/// A running provider; everything of it stops when dropped.
+pub struct Provider {
+    /// The Secret that the credential came from.
+    pub secret: ClusterSecretKeyRef,
+    /// Requests.
+    pub api: Api,
+    /// The contract namespace: that of the kubeconfig's context.
+    pub contract_namespace: String,
+    /// URL of the API server, for messages.
+    pub server: String,
+    /// The consumer cluster.
+    pub consumer: Arc<Consumer>,
+    /// Exports of the contract.
+    pub exports: Informer<Arc<Value>>,
+    /// Published schemas of the contract.
+    pub schemas: Informer<Arc<Value>>,
+    /// Mapped namespaces of the contract.
+    pub namespaces: Informer<Arc<Value>>,
+    /// Running bindings by name.
+    pub(crate) bindings: Mutex<HashMap<String, BindingState>>,
+    pub(crate) queue: Arc<WorkQueue<String>>,
+    link: RwLock<Link>,
+    cluster_binding: RwLock<Option<Arc<Value>>>,
+    heartbeat_error: RwLock<Option<String>>,
+    subscription: Mutex<Option<Subscription>>,
+    stop: CancellationToken,
+    _guard: DropGuard,
+}
+
+impl Provider {
+    /// Starts caches, heartbeat and workers.
+    pub fn start(secret: ClusterSecretKeyRef, connection: Connection, consumer: Arc<Consumer>) -> Arc<Self> {
+        let Connection { client, server, namespace } = connection;
+        let api = Api::new(client, &format!("provider {}", secret.name));
+        let queue: Arc<WorkQueue<String>> = WorkQueue::new(Duration::from_millis(250), Duration::from_secs(30));
+        let stop = CancellationToken::new();
+        let this = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
+            let watch = |resource: Resource, on: fn(&Self, &ObjectKey)| {
+                let weak = weak.clone();
+                Informer::start(
+                    &api,
+                    &resource,
+                    ListQuery::namespace(&namespace),
+                    InformerOptions::default(),
+                    Arc::new(|object: &Arc<Value>| Ok(object.clone())),
+                    Arc::new(move |delta: &Delta<Arc<Value>>| {
+                        let Some(this) = weak.upgrade() else { return };
+                        match delta {
+                            Delta::Applied { key, .. } | Delta::Removed { key, .. } => on(&this, key),
+                            Delta::Synced => this.requeue_all(),
+                        }
+                    }),
+                )
+            };
+            Self {
+                exports: watch(resources::exports(), |this, key| this.queue.add(key.name.clone())),
+                schemas: watch(resources::bound_schemas(), |this, _| this.requeue_all()),
+                namespaces: watch(resources::service_namespaces(), |this, key| this.namespace_changed(&key.name)),
+                bindings: Mutex::new(HashMap::new()),
+                queue: queue.clone(),
+                link: RwLock::new(Link::Connecting),
+                cluster_binding: RwLock::new(None),
+                heartbeat_error: RwLock::new(None),
+                subscription: Mutex::new(None),
+                _guard: stop.clone().drop_guard(),
+                stop: stop.clone(),
+                secret,
+                api: api.clone(),
+                contract_namespace: namespace.clone(),
+                server,
+                consumer: consumer.clone(),
+            }
+        });
+        let weak = Arc::downgrade(&this);
+        let subscription = consumer.listeners.subscribe(move |signal| {
+            if let Some(this) = weak.upgrade() {
+                this.consumer_changed(signal);
+            }
+        });
+        *this.subscription.lock() = Some(subscription);
+        let weak = Arc::downgrade(&this);
+        tokio::spawn(queue.run(CONCURRENCY, stop.clone(), move |name| {
+            let weak = weak.clone();
+            async move {
+                match weak.upgrade() {
+                    Some(this) => crate::binding::reconcile(&this, &name).await,
+                    None => kube_client::Outcome::Done,
+                }
+            }
+        }));
+        tokio::spawn(heartbeat::run(Arc::downgrade(&this), stop));
+        this.requeue_all();
+        this
+    }
+
+    /// Whether the provider answers.
+    pub fn link(&self) -> Link {
+        self.link.read().clone()
+    }
+
+    /// The provider's `ClusterBinding`, as last read.
+    pub fn cluster_binding(&self) -> Option<Arc<Value>> {
+        self.cluster_binding.read().clone()
+    }
+
+    /// Why the last heartbeat could not be written.
+    pub fn heartbeat_error(&self) -> Option<String> {
+        self.heartbeat_error.read().clone()
+    }
+
+    /// True when the contract namespace's caches are filled.
+    pub fn synced(&self) -> bool {
+        self.exports.synced() && self.schemas.synced() && self.namespaces.synced()
+    }
+
+    /// The provider's name for people, once known.
+    pub fn pretty_name(&self) -> Option<String> {
+        let cluster_binding = self.cluster_binding()?;
+        cluster_binding["spec"]["providerPrettyName"].as_str().map(Into::into)
+    }
+
+    /// One object of the contract namespace from a cache.
+    pub fn cached(&self, informer: &Informer<Arc<Value>>, name: &str) -> Option<Arc<Value>> {
+        informer.store().get(&ObjectKey::new(&self.contract_namespace, name)).map(|e| e.summary.clone())
+    }
+
+    /// Which consumer namespaces are mapped, and to what.
+    pub fn namespace_map(&self) -> NamespaceMap {
+        let mut map = NamespaceMap::new();
+        for (key, entry) in self.namespaces.store().all() {
+            if let Some(mapped) = entry.summary["status"]["namespace"].as_str().filter(|n| !n.is_empty()) {
+                map.insert(&key.name, mapped);
+            }
+        }
+        map
+    }
+
+    /// Looks at every binding of this provider again.
+    pub fn requeue_all(&self) {
+        for (key, entry) in self.consumer.bindings.store().all() {
+            if self.is_mine(&entry.summary) {
+                self.queue.add(key.name);
+            }
+        }
+    }
+
+    /// Whether a binding uses this provider's credential.
+    pub fn is_mine(&self, binding: &Value) -> bool {
+        let secret = &binding["spec"]["kubeconfigSecretRef"];
+        secret["name"] == self.secret.name.as_str()
+            && secret["namespace"] == self.secret.namespace.as_str()
+            && secret["key"] == self.secret.key.as_str()
+    }
+
+    fn consumer_changed(&self, signal: &Signal) {
+        match signal {
+            Signal::Binding(name) => self.queue.add(name.clone()),
+            Signal::Crd(name) => {
+                let bindings = self.bindings.lock();
+                for (binding, state) in bindings.iter() {
+                    if state.concerns_crd(name) {
+                        self.queue.add(binding.clone());
+                    }
+                }
+            }
+            Signal::Namespace(_) | Signal::NamespaceGone(_) | Signal::Secret(_) => {}
+        }
+    }
+
+    fn namespace_changed(&self, consumer_namespace: &str) {
+        let map = self.namespace_map();
+        for state in self.bindings.lock().values() {
+            state.set_namespaces(&map, consumer_namespace);
+        }
+    }
+
+    fn set_link(&self, link: Link) {
+        let old = std::mem::replace(&mut *self.link.write(), link.clone());
+        if old == link {
+            return;
+        }
+        let up = &self.consumer.metrics.providers_up;
+        match (&old, &link) {
+            (Link::Up, _) => {
+                up.fetch_sub(1, Ordering::Relaxed);
+            }
+            (_, Link::Up) => {
+                up.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        match &link {
+            Link::Up => tracing::info!(provider = %self.secret.name, server = %self.server, "provider answers"),
+            Link::Down { message, .. } => {
+                tracing::warn!(provider = %self.secret.name, server = %self.server, message, "provider does not answer");
+            }
+            Link::Connecting => {}
+        }
+        self.requeue_all();
+    }
+
+    fn set_cluster_binding(&self, value: Option<Arc<Value>>) {
+        let old = std::mem::replace(&mut *self.cluster_binding.write(), value.clone());
+        let spec = |v: &Option<Arc<Value>>| v.as_ref().map(|v| v["spec"].clone());
+        if spec(&old) != spec(&value) {
+            self.requeue_all();
+        }
+    }
+
+    fn set_heartbeat_error(&self, error: Option<String>) {
+        let old = std::mem::replace(&mut *self.heartbeat_error.write(), error.clone());
+        if old.is_some() != error.is_some() {
+            self.requeue_all();
+        }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        if *self.link.read() == Link::Up {
+            self.consumer.metrics.providers_up.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Bodies on their way up. In: the consumer's object and where it goes. Out: what our apply at the provider says: every
+//! top-level field but `metadata` and `status`, labels and annotations by policy, and the annotations that mark the copy
+//! as ours.
+
+use apimachinery::schema::Structural;
+use contract::safety::bound_key_may_cross;
+use kube_bind_api::constants::{ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CONSUMER_NAMESPACE, ANNOTATION_CONSUMER_UID};
+use serde_json::{Map, Value, json};
+
+use super::{ConsumerKey, ProviderKey, digest::Digest};
+
+/// What marks a copy as made under this contract from that object.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The contract namespace.
+    pub contract_namespace: &'a str,
+    /// The consumer's object.
+    pub consumer: &'a ConsumerKey,
+    /// Its uid.
+    pub uid: &'a str,
+}
+
+/// The part of labels or annotations that travels; the policy is the contract's.
+pub fn travelling(values: &Value) -> Map<String, Value> {
+    values
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| bound_key_may_cross(key) && value.is_string())
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// What we apply at the provider for a consumer's object. Fields that the provider's schema does not know are left out.
+/// Without a target it is the same but for the name, which [`owned_digest`] does not look at.
+pub fn desired(
+    consumer: &Value,
+    target: Option<&ProviderKey>,
+    origin: Origin<'_>,
+    schema: Option<&Structural>,
+) -> Value {
+    let mut fields: Map<String, Value> = consumer
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut annotations = travelling(&consumer["metadata"]["annotations"]);
+    annotations.insert(ANNOTATION_CLUSTER_NAMESPACE.into(), json!(origin.contract_namespace));
+    annotations.insert(ANNOTATION_CONSUMER_NAMESPACE.into(), json!(origin.consumer.namespace.as_deref().unwrap_or_default()));
+    annotations.insert(ANNOTATION_CONSUMER_UID.into(), json!(origin.uid));
+    let mut metadata = json!({"annotations": annotations});
+    if let Some(target) = target {
+        metadata["name"] = json!(target.name);
+        if let Some(namespace) = &target.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+    }
+    let labels = travelling(&consumer["metadata"]["labels"]);
+    if !labels.is_empty() {
+        metadata["labels"] = Value::Object(labels);
+    }
+    fields.insert("metadata".into(), metadata);
+    let mut body = Value::Object(fields);
+    if let Some(schema) = schema {
+        schema.prune(&mut body);
+    }
+    body
+}
+
+/// Digest of what an apply owns: of a body that we would apply, or of the projection of a live object on our fields.
+/// Identity (kind, name) is left out, and so are label and annotation maps that are empty.
+pub fn owned_digest(body: &Value) -> Digest {
+    let mut fields: Map<String, Value> = body
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let mut metadata = Map::new();
+    for part in ["labels", "annotations"] {
+        if let Some(values) = body["metadata"][part].as_object().filter(|v| !v.is_empty()) {
+            metadata.insert(part.into(), Value::Object(values.clone()));
+        }
+    }
+    fields.insert("metadata".into(), Value::Object(metadata));
+    Digest::of(&Value::Object(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_but_metadata_and_status_goes_up() {
+        let consumer = json!({"apiVersion": "x/v1", "kind": "T", "data": {"a": 1}, "spec": {"b": 2}, "status": {"c": 3},
+            "metadata": {"name": "a", "namespace": "n", "uid": "u", "resourceVersion": "7", "finalizers": ["f"],
+                "labels": {"team": "red"}, "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}});
+        let key = ConsumerKey::new(Some("n"), "a");
+        let origin = Origin { contract_namespace: "c", consumer: &key, uid: "u" };
+        let body = desired(&consumer, Some(&ProviderKey::new(Some("c-n"), "a")), origin, None);
+        assert_eq!(
+            body,
+            json!({"apiVersion": "x/v1", "kind": "T", "data": {"a": 1}, "spec": {"b": 2},
+                "metadata": {"name": "a", "namespace": "c-n", "labels": {"team": "red"}, "annotations": {
+                    "kube-bind.io/cluster-namespace": "c", "kube-bind.io/consumer-namespace": "n",
+                    "kube-bind.io/consumer-uid": "u"}}})
+        );
+    }
+}

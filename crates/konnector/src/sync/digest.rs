@@ -1,0 +1,35 @@
+//! Short digests of JSON values, so that two bodies can be compared without keeping either. `serde_json` maps are
+//! sorted, so equal values have equal bytes.
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The first 16 bytes of SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest([u8; 16]);
+
+impl Digest {
+    /// Digest of a value.
+    pub fn of(value: &Value) -> Self {
+        Self::of_bytes(value.to_string().as_bytes())
+    }
+
+    /// Digest of bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let hash = Sha256::digest(bytes);
+        let mut short = [0; 16];
+        short.copy_from_slice(&hash[..16]);
+        Self(short)
+    }
+
+    /// Lower-case hex.
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex()[..8])
+    }
+}
