@@ -9,9 +9,12 @@
 //! Flows in: requests with a body that was read whole, and the client certificate of the connection. Flows out:
 //! responses; only watches stream. Called by [`crate::server`] for every request of every connection.
 
+pub mod discovery;
 pub mod list;
 pub mod negotiate;
 mod objects;
+pub mod openapi_v2;
+pub mod openapi_v3;
 pub mod path;
 mod plain;
 pub mod query;

@@ -7,7 +7,7 @@ use apimachinery::status::StatusError;
 use axum::body::Body as HttpBody;
 use http::{Method, Response};
 
-use super::{Front, Request, respond};
+use super::{Front, Request, discovery, respond};
 
 impl Front {
     pub(super) fn plain(&self, request: &Request<'_>) -> Result<Response<HttpBody>, StatusError> {
@@ -22,7 +22,7 @@ impl Front {
             }
             _ => {}
         }
-        Err(StatusError::no_such_resource())
+        discovery::answer(request)
     }
 
     fn metrics(&self) -> String {

@@ -215,16 +215,7 @@ fn core() -> Vec<Kind> {
             of!(v1::Endpoints),
             columns::endpoints,
         ),
-        kind(
-            "",
-            "v1",
-            "events",
-            "Event",
-            &["ev"],
-            of!(v1::Event),
-            columns::events,
-        )
-        .fields(EVENT_FIELDS),
+        kind("", "v1", "events", "Event", &["ev"], of!(v1::Event), columns::events).fields(EVENT_FIELDS),
         kind(
             "",
             "v1",
@@ -247,18 +238,10 @@ fn core() -> Vec<Kind> {
         .status()
         .fields(&["status.phase"])
         .subresources(&[FINALIZE]),
-        kind(
-            "",
-            "v1",
-            "nodes",
-            "Node",
-            &["no"],
-            of!(v1::Node),
-            columns::nodes,
-        )
-        .cluster()
-        .status()
-        .fields(&["spec.unschedulable"]),
+        kind("", "v1", "nodes", "Node", &["no"], of!(v1::Node), columns::nodes)
+            .cluster()
+            .status()
+            .fields(&["spec.unschedulable"]),
         kind(
             "",
             "v1",
@@ -280,19 +263,11 @@ fn core() -> Vec<Kind> {
         )
         .cluster()
         .status(),
-        kind(
-            "",
-            "v1",
-            "pods",
-            "Pod",
-            &["po"],
-            of!(v1::Pod),
-            columns::pods,
-        )
-        .in_all()
-        .status()
-        .generation()
-        .fields(POD_FIELDS),
+        kind("", "v1", "pods", "Pod", &["po"], of!(v1::Pod), columns::pods)
+            .in_all()
+            .status()
+            .generation()
+            .fields(POD_FIELDS),
         kind(
             "",
             "v1",
@@ -327,16 +302,7 @@ fn core() -> Vec<Kind> {
             columns::resource_quotas,
         )
         .status(),
-        kind(
-            "",
-            "v1",
-            "secrets",
-            "Secret",
-            &[],
-            of!(v1::Secret),
-            columns::secrets,
-        )
-        .fields(&["type"]),
+        kind("", "v1", "secrets", "Secret", &[], of!(v1::Secret), columns::secrets).fields(&["type"]),
         kind(
             "",
             "v1",
@@ -440,18 +406,10 @@ fn workloads() -> Vec<Kind> {
         .in_all()
         .status()
         .generation(),
-        kind(
-            "batch",
-            "v1",
-            "jobs",
-            "Job",
-            &[],
-            of!(batch::Job),
-            columns::jobs,
-        )
-        .in_all()
-        .status()
-        .generation(),
+        kind("batch", "v1", "jobs", "Job", &[], of!(batch::Job), columns::jobs)
+            .in_all()
+            .status()
+            .generation(),
         kind(
             "autoscaling",
             "v2",
@@ -503,15 +461,7 @@ fn access() -> Vec<Kind> {
             of!(rbac::RoleBinding),
             columns::bindings,
         ),
-        kind(
-            RBAC,
-            "v1",
-            "roles",
-            "Role",
-            &[],
-            of!(rbac::Role),
-            columns::created_at,
-        ),
+        kind(RBAC, "v1", "roles", "Role", &[], of!(rbac::Role), columns::created_at),
         kind(
             AUTHENTICATION,
             "v1",
@@ -791,9 +741,5 @@ pub(super) fn shared_types() -> Vec<TypeRef> {
 /// Every type that is described.
 #[cfg(test)]
 pub(super) fn all_types() -> Vec<TypeRef> {
-    kinds()
-        .iter()
-        .map(|kind| kind.schema)
-        .chain(shared_types())
-        .collect()
+    kinds().iter().map(|kind| kind.schema).chain(shared_types()).collect()
 }

@@ -54,19 +54,14 @@ pub fn complete(resource: &Resource, object: &mut Value) {
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("apps", "StatefulSet") => {
-            complete_strategy(
-                object.pointer_mut("/spec/updateStrategy"),
-                json!({"partition": 0}),
-            );
+            complete_strategy(object.pointer_mut("/spec/updateStrategy"), json!({"partition": 0}));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("batch", "Job") => {
             complete_job(object.get_mut("spec"));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
-        ("batch", "CronJob") => {
-            complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec"))
-        }
+        ("batch", "CronJob") => complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec")),
         ("networking.k8s.io", "NetworkPolicy") => complete_network_policy(object),
         _ => {}
     }
@@ -92,26 +87,15 @@ fn set_default(target: Option<&mut Value>, field: &str, default: impl FnOnce() -
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn complete_pod_spec(spec: Option<&mut Value>) {
     let Some(spec) = spec else { return };
     for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let image = text(container, "image");
-            set_default(Some(container), "imagePullPolicy", || {
-                pull_policy(&image).into()
-            });
+            set_default(Some(container), "imagePullPolicy", || pull_policy(&image).into());
         }
     }
 }
