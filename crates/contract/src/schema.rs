@@ -330,9 +330,8 @@ pub fn check(schema: &BoundSchemaSpec) -> Result<(), SchemaError> {
 fn built_in(schema: &BoundSchemaSpec) -> Option<String> {
     let group = schema.group.as_str();
     let reserved = !group.contains('.')
-        || ["k8s.io", "kubernetes.io", "kube-bind.io"]
-            .iter()
-            .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+        || group == "kube-bind.io"
+        || ["k8s.io", "kubernetes.io"].iter().any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
     if reserved {
         return Some(if group.is_empty() { "the core group".into() } else { format!("group {group}") });
     }

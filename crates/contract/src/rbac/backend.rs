@@ -3,7 +3,8 @@
 //! large.
 //!
 //! ```text
-//!   kube-bind-backend            cluster-wide: its own kinds, CRDs, namespaces, Roles; may bind only the two below
+//!   kube-bind-backend            cluster-wide: its own kinds, CRDs, namespaces; may bind only the two below
+//!                                (and who may log in: kube-bind-oidc-user)
 //!   kube-bind-backend-contracts  bound in each contract namespace: credentials of that consumer
 //!   kube-bind-backend-offers     bound in each mapped namespace: what may be offered and claimed. Extend it to offer
 //! ```
@@ -23,6 +24,52 @@ pub const BASE: &str = "kube-bind-backend";
 pub const CONTRACTS: &str = "kube-bind-backend-contracts";
 /// ClusterRole of what may be offered and claimed, and the RoleBinding to it in each mapped namespace.
 pub const OFFERS: &str = "kube-bind-backend-offers";
+
+/// ClusterRole of those who may bind, and its ClusterRoleBinding, whose subjects the backend keeps.
+pub const OIDC_USER: &str = "kube-bind-oidc-user";
+
+/// What those who may bind hold; the backend asks for it in a SubjectAccessReview (reference §2.4, §5.1).
+pub fn oidc_user() -> ClusterRole {
+    let paths = ["/", "/api", "/api/*", "/apis", "/apis/*"].map(str::to_owned).to_vec();
+    let access = PolicyRule { non_resource_urls: Some(paths), verbs: vec!["access".into()], ..Default::default() };
+    ClusterRole {
+        metadata: meta(OIDC_USER, None),
+        rules: Some(vec![on(BIND, &["*"], &["bind"]), access]),
+        ..Default::default()
+    }
+}
+
+/// Name of ClusterRole and ClusterRoleBinding for a cluster-scoped kind that consumers share on purpose.
+pub fn shared_name(kind: &GroupResource) -> String {
+    format!("kube-bind-shared:{kind}")
+}
+
+/// What an administrator creates to share a cluster-scoped kind (isolation `Prefixed` or `None`): RBAC knows no prefixes,
+/// so every consumer of it may touch every object of the kind.
+pub fn shared(kind: &GroupResource) -> ClusterRole {
+    ClusterRole { metadata: meta(&shared_name(kind), None), rules: Some(vec![offer_rule(kind)]), ..Default::default() }
+}
+
+/// The rules that let the backend keep the subjects of [`shared_binding`]; an administrator adds them to [`base`].
+pub fn shared_rules(kind: &GroupResource) -> Vec<PolicyRule> {
+    let name = shared_name(kind);
+    let bind = named(super::RBAC_GROUP, &["clusterroles"], [&name], &["bind"]);
+    let keep = named(super::RBAC_GROUP, &["clusterrolebindings"], [&name], &["get", "create", "patch"]);
+    bind.into_iter().chain(keep).collect()
+}
+
+/// Binds [`shared`] to the consumers that have bound the kind.
+pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterRoleBinding {
+    let name = shared_name(kind);
+    ClusterRoleBinding {
+        metadata: meta(&name, None),
+        role_ref: role_ref("ClusterRole", &name),
+        subjects: Some(consumers),
+    }
+}
+
+/// ClusterRole and ClusterRoleBinding of those who may bind (reference §1.5); the binding's subjects are the backend's.
+pub const OIDC_USER: &str = "kube-bind-oidc-user";
 
 /// What the backend may do everywhere.
 pub fn base() -> ClusterRole {
@@ -58,13 +105,16 @@ pub fn base() -> ClusterRole {
         ),
         on("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch"]),
         on("", &["namespaces"], &VERBS),
-        on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS),
-        on(super::RBAC_GROUP, &["clusterroles"], &["get", "list", "watch"]),
+        on(super::RBAC_GROUP, &["roles", "clusterroles"], &["get", "list", "watch"]),
+        // Creating a binding needs `bind` on what it refers to, which is only given by name.
+        on(super::RBAC_GROUP, &["rolebindings", "clusterrolebindings"], &["get", "list", "watch", "create"]),
         on("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
         on("", &["events"], &["create", "patch"]),
         on("events.k8s.io", &["events"], &["create", "patch"]),
     ];
-    rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [CONTRACTS, OFFERS], &["bind"]));
+    rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [CONTRACTS, OFFERS, OIDC_USER], &["bind"]));
+    // Who may bind. Written by apply, which honours the name on create.
+    rules.extend(named(super::RBAC_GROUP, &["clusterrolebindings"], [OIDC_USER], &["get", "create", "patch"]));
     ClusterRole { metadata: meta(BASE, None), rules: Some(rules), ..Default::default() }
 }
 
@@ -84,6 +134,7 @@ pub fn contracts() -> ClusterRole {
         on("", &["secrets"], &VERBS),
         on("", &["serviceaccounts"], &VERBS),
         on("", &["serviceaccounts/token"], &["create"]),
+        on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS),
     ];
     rules.extend(contract_rules());
     ClusterRole { metadata: meta(CONTRACTS, None), rules: Some(rules), ..Default::default() }
@@ -96,7 +147,7 @@ pub fn contracts_in(backend: &Subject, contract_namespace: &str) -> RoleBinding 
 
 /// What may be offered and claimed. A provider extends it with [`offer_rule`] for each kind.
 pub fn offers<'a>(offered: impl IntoIterator<Item = &'a GroupResource>) -> ClusterRole {
-    let mut rules = vec![on("", &CLAIMABLE, &VERBS)];
+    let mut rules = vec![on("", &CLAIMABLE, &VERBS), on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS)];
     rules.extend(on_all(offered, &VERBS));
     ClusterRole { metadata: meta(OFFERS, None), rules: Some(rules), ..Default::default() }
 }
@@ -119,6 +170,48 @@ pub fn offer_command(kind: &GroupResource) -> String {
 /// Binds [`offers`] to the backend in a mapped namespace. The backend creates it first, then the consumer's Role.
 pub fn offers_in(backend: &Subject, mapped_namespace: &str) -> RoleBinding {
     in_namespace(OFFERS, backend, mapped_namespace)
+}
+
+/// What a person needs who may bind: the backend asks for the verb `bind` on `kube-bind.io` (reference §2.4, §5.1). Comes
+/// with the installation.
+pub fn oidc_user() -> ClusterRole {
+    let urls = PolicyRule {
+        non_resource_urls: Some(super::strings(&["/", "/api", "/api/*", "/apis", "/apis/*"])),
+        verbs: super::strings(&["access"]),
+        ..Default::default()
+    };
+    // Here `*` stands for "no resource in particular": the review names none.
+    let rules = vec![on(BIND, &["*"], &["bind"]), urls];
+    ClusterRole { metadata: meta(OIDC_USER, None), rules: Some(rules), ..Default::default() }
+}
+
+/// Name of ClusterRole and ClusterRoleBinding for a cluster-scoped kind that consumers share on purpose (the template says
+/// `sharedClusterScope`; RBAC cannot fence its objects by name).
+pub fn shared_name(kind: &GroupResource) -> String {
+    format!("kube-bind-shared:{kind}")
+}
+
+/// What every consumer of a shared kind may do. The provider creates it: it is the provider's word that the kind is shared.
+pub fn shared(kind: &GroupResource) -> ClusterRole {
+    ClusterRole { metadata: meta(&shared_name(kind), None), rules: Some(vec![offer_rule(kind)]), ..Default::default() }
+}
+
+/// Binds [`shared`] to the consumers that have the kind.
+pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterRoleBinding {
+    ClusterRoleBinding {
+        metadata: meta(&shared_name(kind), None),
+        role_ref: role_ref("ClusterRole", &shared_name(kind)),
+        subjects: (!consumers.is_empty()).then_some(consumers),
+    }
+}
+
+/// What the backend needs beyond [`base`] to bind consumers to [`shared`]: the provider adds it to the base ClusterRole.
+pub fn shared_rules(kind: &GroupResource) -> Vec<PolicyRule> {
+    let name = shared_name(kind);
+    let mut rules: Vec<PolicyRule> =
+        named(super::RBAC_GROUP, &["clusterrolebindings"], [&name], &["patch", "delete"]).into_iter().collect();
+    rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [&name], &["bind"]));
+    rules
 }
 
 fn in_namespace(role: &str, backend: &Subject, namespace: &str) -> RoleBinding {

@@ -1,0 +1,571 @@
+//! Contracts: one consumer identity at this provider, its namespace and its credential.
+//!
+//! In: a logged-in [`Person`] and the consumer cluster's UID. Out: the contract namespace with everything in it
+//! (`design/contract.md` §5, reference §2.5), and the kubeconfig that opens it. A contract is found by its annotations
+//! and belongs to issuer, subject and cluster UID; naming somebody else's cluster leads to a contract of one's own,
+//! never to theirs. Called by `bind`, `http` and the controllers.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use kube_bind_api::constants::{
+    ANNOTATION_ALLOWED_GROUPS, ANNOTATION_ALLOWED_SUBJECTS, ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME,
+    ANNOTATION_IDENTITY, ANNOTATION_ISSUER, ANNOTATION_LEGACY_IDENTITY, CLUSTER_BINDING, KUBE_BINDER, KUBECONFIG_KEY,
+    KUBECONFIG_SECRET,
+};
+use kube_bind_api::{APIServiceExport, ClusterBinding, InformerScope, Isolation};
+use kube_client::{Api, ApiError, Class, FieldManager, ListQuery, ObjectKey, Resource, Subresource};
+use serde_json::{Value, json};
+
+use crate::controllers::rights;
+use crate::identity::oidc::Person;
+use crate::resources;
+
+/// Under which name our writes are recorded.
+pub const MANAGER: FieldManager = FieldManager("kube-bind-backend");
+/// Annotation on a `ClusterBinding`: the provider has revoked the contract; nothing is issued while it is there.
+pub const ANNOTATION_REVOKED: &str = "backend.kube-bind.io/revoked";
+/// How long the API server may take to fill in a token.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a fresh role binding may take to be believed.
+const RBAC_PATIENCE: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(100);
+
+/// How contracts are made here.
+#[derive(Clone, Debug)]
+pub struct Issuing {
+    /// The provider's name as people read it.
+    pub pretty_name: String,
+    /// Start of contract namespaces' names.
+    pub namespace_prefix: String,
+    /// API server URL in consumers' kubeconfigs.
+    pub server: String,
+    /// CA in consumers' kubeconfigs, PEM; empty leaves it to the consumer's system.
+    pub ca: String,
+    /// `tls-server-name` in consumers' kubeconfigs.
+    pub tls_server_name: Option<String>,
+    /// How agents watch.
+    pub informer_scope: InformerScope,
+    /// How cluster-scoped consumer kinds are isolated.
+    pub isolation: Isolation,
+    /// The user as which this service speaks to the API server, as RBAC names it.
+    pub user: String,
+}
+
+/// Why a contract cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ContractError {
+    /// The API server refused or did not answer.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Something of that name exists and is not this contract's.
+    #[error("{0}")]
+    Foreign(String),
+    /// The provider has revoked it.
+    #[error("the provider has revoked this contract ({0}); ask the provider to restore it")]
+    Revoked(String),
+    /// The token controller did not answer in time.
+    #[error("the provider's API server has issued no token for ServiceAccount {0}/kube-binder within 10 s; is its token controller running?")]
+    NoToken(String),
+    /// It belongs to another cluster.
+    #[error("{0}")]
+    Elsewhere(String),
+}
+
+/// An existing contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// A contract with its credential.
+#[derive(Clone)]
+pub struct Contract {
+    /// Its namespace.
+    pub namespace: String,
+    /// The consumer's kubeconfig. Never logged.
+    pub kubeconfig: Vec<u8>,
+}
+
+/// To whom the contract belongs whose credential a cluster holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// There is none, or it is not this person's.
+    None,
+    /// It is pinned to the cluster that asks.
+    Here,
+    /// It is pinned to another cluster; the question to ask.
+    Elsewhere {
+        /// For people.
+        question: String,
+    },
+}
+
+fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
+    object["metadata"]["annotations"][name].as_str().unwrap_or_default()
+}
+
+/// Whether the contract namespace is for this consumer identity.
+fn is_for(namespace: &Value, consumer: &str) -> bool {
+    let identity = match annotation(namespace, ANNOTATION_IDENTITY) {
+        "" => annotation(namespace, ANNOTATION_LEGACY_IDENTITY),
+        identity => identity,
+    };
+    !consumer.is_empty() && identity == consumer
+}
+
+/// Whether this person may use the contract: the subject that made it, or one that the provider has added. Contracts of
+/// the Go release carry no issuer.
+fn belongs(namespace: &Value, person: &Person) -> bool {
+    let issuer = annotation(namespace, ANNOTATION_ISSUER);
+    if !issuer.is_empty() && issuer != person.issuer {
+        return false;
+    }
+    let listed = |name: &str, wanted: &str| annotation(namespace, name).split(',').map(str::trim).any(|item| item == wanted);
+    let author = annotation(namespace, ANNOTATION_AUTHOR);
+    (!author.is_empty() && author == person.subject)
+        || listed(ANNOTATION_ALLOWED_SUBJECTS, &person.subject)
+        || person.groups.iter().any(|group| !group.is_empty() && listed(ANNOTATION_ALLOWED_GROUPS, group))
+}
+
+/// The contract of this person for that consumer cluster, if there is one.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn find(api: &Api, issuing: &Issuing, person: &Person, consumer: &str) -> Result<Option<Found>, ApiError> {
+    let kind = resources::namespaces();
+    let name = own_name(issuing, person, consumer);
+    let fits = |namespace: &Value| is_for(namespace, consumer) && belongs(namespace, person);
+    let direct = api.get_opt(&kind, &ObjectKey::cluster(&name)).await?;
+    if direct.as_ref().is_some_and(fits) {
+        return Ok(Some(Found { namespace: name }));
+    }
+    // Older ones, moved ones, and those of the Go release have other names.
+    let mut names: Vec<String> = api
+        .list(&kind, &ListQuery::default())
+        .await?
+        .iter()
+        .filter(|namespace| fits(namespace) && namespace["metadata"]["deletionTimestamp"].is_null())
+        .filter_map(|namespace| namespace["metadata"]["name"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names.into_iter().next().map(|namespace| Found { namespace }))
+}
+
+fn own_name(issuing: &Issuing, person: &Person, consumer: &str) -> String {
+    let key = contract::identity::ContractKey {
+        issuer: person.issuer.clone(),
+        subject: person.subject.clone(),
+        cluster_uid: consumer.to_owned(),
+    };
+    key.namespace(&issuing.namespace_prefix)
+}
+
+/// Names of a contract's exports.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn exports(api: &Api, namespace: &str) -> Result<Vec<String>, ApiError> {
+    let list = api.list(&resources::of::<APIServiceExport>(), &ListQuery::namespace(namespace)).await?;
+    Ok(list.iter().filter_map(|export| export["metadata"]["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// To whom the contract in `namespace` belongs, seen from cluster `consumer`.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn held(api: &Api, person: &Person, namespace: &str, consumer: &str, now: Timestamp) -> Result<Claim, ApiError> {
+    if namespace.is_empty() {
+        return Ok(Claim::None);
+    }
+    let Some(object) = api.get_opt(&resources::namespaces(), &ObjectKey::cluster(namespace)).await? else {
+        return Ok(Claim::None);
+    };
+    if !belongs(&object, person) {
+        return Ok(Claim::None);
+    }
+    if is_for(&object, consumer) {
+        return Ok(Claim::Here);
+    }
+    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
+    let binding = api.get_opt(&resources::of::<ClusterBinding>(), &key).await?.unwrap_or_default();
+    let heard = binding["status"]["lastHeartbeatTime"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let ago = match heard {
+        Some(time) => format!("last heard of {} ago", age(now.as_second().saturating_sub(time.as_second()))),
+        None => "never heard of".to_owned(),
+    };
+    let cluster = annotation(&object, ANNOTATION_IDENTITY);
+    Ok(Claim::Elsewhere { question: format!("This contract belongs to cluster {cluster}, {ago}. Move it here?") })
+}
+
+/// A duration as kubectl prints ages.
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{}s", seconds.max(0)),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Makes the contract if it is missing and returns its credential. Writes nothing if everything is there.
+///
+/// # Errors
+/// [`ContractError`].
+pub async fn ensure(
+    api: &Api,
+    issuing: &Issuing,
+    person: &Person,
+    consumer: &str,
+    pretty_name: &str,
+) -> Result<Contract, ContractError> {
+    let namespace = match find(api, issuing, person, consumer).await? {
+        Some(found) => found.namespace,
+        None => create_namespace(api, issuing, person, consumer).await?,
+    };
+    equip(api, issuing, person, &namespace, consumer, pretty_name).await
+}
+
+async fn create_namespace(api: &Api, issuing: &Issuing, person: &Person, consumer: &str) -> Result<String, ContractError> {
+    let name = own_name(issuing, person, consumer);
+    let body = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": name, "annotations": {
+            ANNOTATION_IDENTITY: consumer,
+            ANNOTATION_AUTHOR: person.subject,
+            ANNOTATION_ISSUER: person.issuer,
+        }},
+    });
+    match api.create(&resources::namespaces(), None, &body).await {
+        Ok(_) => {
+            tracing::info!(namespace = %name, issuer = %person.issuer, subject = %person.subject, consumer, "contract made");
+            Ok(name)
+        }
+        Err(err) if err.class == Class::AlreadyExists => {
+            let there = api.get(&resources::namespaces(), &ObjectKey::cluster(&name)).await?;
+            if is_for(&there, consumer) && belongs(&there, person) && there["metadata"]["deletionTimestamp"].is_null() {
+                return Ok(name);
+            }
+            Err(ContractError::Foreign(format!(
+                "namespace {name} at the provider exists and is not this contract's (or is being deleted); the provider has to remove it"
+            )))
+        }
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn equip(
+    api: &Api,
+    issuing: &Issuing,
+    person: &Person,
+    namespace: &str,
+    consumer: &str,
+    pretty_name: &str,
+) -> Result<Contract, ContractError> {
+    // Our own rights in the namespace come first; everything after needs them.
+    rights::ours_in_contract(api, &issuing.user, namespace).await?;
+    let secret = ensure_cluster_binding(api, issuing, person, namespace, consumer, pretty_name).await?;
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": KUBE_BINDER, "namespace": namespace},
+    });
+    present(api, &resources::service_accounts(), &account).await?;
+    present(api, &resources::secrets(), &token_secret(namespace)).await?;
+    rights::grant(api, &contract::rbac::provider::contract(namespace)).await?;
+    let token = await_token(api, namespace, None).await?;
+    let kubeconfig = kubeconfig(issuing, namespace, &token);
+    store_kubeconfig(api, namespace, &secret, &kubeconfig).await?;
+    Ok(Contract { namespace: namespace.to_owned(), kubeconfig: kubeconfig.into_bytes() })
+}
+
+fn token_secret(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": KUBE_BINDER, "namespace": namespace,
+            "annotations": {"kubernetes.io/service-account.name": KUBE_BINDER}},
+    })
+}
+
+/// Whether the consumer is a cluster, or only a person without one.
+fn cluster_uid<'a>(person: &Person, consumer: &'a str) -> Option<&'a str> {
+    (consumer != format!("{}/{}", person.issuer, person.subject)).then_some(consumer)
+}
+
+/// The ClusterBinding, pinned to the cluster. Returns the name of the kubeconfig Secret.
+async fn ensure_cluster_binding(
+    api: &Api,
+    issuing: &Issuing,
+    person: &Person,
+    namespace: &str,
+    consumer: &str,
+    pretty_name: &str,
+) -> Result<String, ContractError> {
+    let kind = resources::of::<ClusterBinding>();
+    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
+    let Some(there) = patiently(|| api.get_opt(&kind, &key)).await? else {
+        let mut body = json!({
+            "apiVersion": kind.api_version(), "kind": kind.kind,
+            "metadata": {"name": CLUSTER_BINDING, "namespace": namespace, "annotations": {
+                ANNOTATION_IDENTITY: consumer, ANNOTATION_AUTHOR: person.subject, ANNOTATION_ISSUER: person.issuer,
+            }},
+            "spec": {
+                "kubeconfigSecretRef": {"name": KUBECONFIG_SECRET, "key": KUBECONFIG_KEY},
+                "providerPrettyName": issuing.pretty_name,
+            },
+        });
+        if !pretty_name.is_empty() {
+            body["metadata"]["annotations"][ANNOTATION_CLUSTER_PRETTY_NAME] = json!(pretty_name);
+        }
+        if let Some(uid) = cluster_uid(person, consumer) {
+            body["spec"]["consumerClusterUID"] = json!(uid);
+        }
+        present(api, &kind, &body).await?;
+        return Ok(KUBECONFIG_SECRET.to_owned());
+    };
+    let revoked = annotation(&there, ANNOTATION_REVOKED);
+    if !revoked.is_empty() {
+        return Err(ContractError::Revoked(revoked.to_owned()));
+    }
+    match (there["spec"]["consumerClusterUID"].as_str(), cluster_uid(person, consumer)) {
+        (None, Some(uid)) => {
+            let patch = json!({"spec": {"consumerClusterUID": uid}});
+            api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
+        }
+        (Some(pinned), Some(uid)) if pinned != uid => {
+            return Err(ContractError::Elsewhere(format!(
+                "contract {namespace} is pinned to cluster {pinned}; the provider can move it with spec.approvedClusterUID of its ClusterBinding"
+            )));
+        }
+        _ => {}
+    }
+    Ok(there["spec"]["kubeconfigSecretRef"]["name"].as_str().unwrap_or(KUBECONFIG_SECRET).to_owned())
+}
+
+/// Creates the object unless it is there. Whatever is there is left alone.
+async fn present(api: &Api, kind: &Resource, body: &Value) -> Result<(), ApiError> {
+    let key = ObjectKey::of(body).unwrap_or_else(|| ObjectKey::cluster(""));
+    if patiently(|| api.get_opt(kind, &key)).await?.is_some() {
+        return Ok(());
+    }
+    match patiently(|| api.create(kind, key.namespace(), body)).await {
+        Err(err) if err.class != Class::AlreadyExists => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// Rights given a moment ago may not be believed everywhere yet: a refusal is retried for a while.
+pub(crate) async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(call: impl Fn() -> F) -> Result<T, ApiError> {
+    let give_up = tokio::time::Instant::now() + RBAC_PATIENCE;
+    loop {
+        match call().await {
+            Err(err) if err.is_forbidden() && tokio::time::Instant::now() < give_up => tokio::time::sleep(POLL).await,
+            answer => return answer,
+        }
+    }
+}
+
+async fn await_token(api: &Api, namespace: &str, not: Option<&str>) -> Result<String, ContractError> {
+    let key = ObjectKey::new(namespace, KUBE_BINDER);
+    let give_up = tokio::time::Instant::now() + TOKEN_PATIENCE;
+    loop {
+        let secret = api.get_opt(&resources::secrets(), &key).await?.unwrap_or_default();
+        let token = secret["data"]["token"]
+            .as_str()
+            .and_then(|text| STANDARD.decode(text).ok())
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .filter(|token| !token.is_empty() && Some(token.as_str()) != not);
+        if let Some(token) = token {
+            return Ok(token);
+        }
+        if tokio::time::Instant::now() >= give_up {
+            return Err(ContractError::NoToken(namespace.to_owned()));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// The consumer's kubeconfig: everything in it is named `default`, as clients of the wire expect.
+fn kubeconfig(issuing: &Issuing, namespace: &str, token: &str) -> String {
+    let mut cluster = json!({"server": issuing.server});
+    if !issuing.ca.is_empty() {
+        cluster["certificate-authority-data"] = json!(STANDARD.encode(&issuing.ca));
+    }
+    if let Some(name) = &issuing.tls_server_name {
+        cluster["tls-server-name"] = json!(name);
+    }
+    let value = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "default",
+        "clusters": [{"name": "default", "cluster": cluster}],
+        "contexts": [{"name": "default", "context": {"cluster": "default", "namespace": namespace, "user": "default"}}],
+        "users": [{"name": "default", "user": {"token": token}}],
+    });
+    serde_saphyr::to_string(&value).unwrap_or_else(|_| value.to_string())
+}
+
+async fn store_kubeconfig(api: &Api, namespace: &str, name: &str, kubeconfig: &str) -> Result<(), ApiError> {
+    let key = ObjectKey::new(namespace, name);
+    let data = json!({KUBECONFIG_KEY: STANDARD.encode(kubeconfig)});
+    match api.get_opt(&resources::secrets(), &key).await? {
+        Some(there) if there["data"][KUBECONFIG_KEY] == data[KUBECONFIG_KEY] => Ok(()),
+        Some(_) => {
+            let patch = json!({"data": data});
+            api.merge_patch(&resources::secrets(), &key, Subresource::Main, &patch, MANAGER).await.map(|_| ())
+        }
+        None => {
+            let body = json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": {"name": name, "namespace": namespace}, "data": data,
+            });
+            api.create(&resources::secrets(), Some(namespace), &body).await.map(|_| ())
+        }
+    }
+}
+
+/// Moves the contract in `namespace` to cluster `consumer` and rotates its credential: whoever held the old one is out.
+/// Does nothing if it is there already.
+///
+/// # Errors
+/// [`ContractError`]; a contract of somebody else is [`ContractError::Foreign`].
+pub async fn move_here(
+    api: &Api,
+    issuing: &Issuing,
+    person: &Person,
+    namespace: &str,
+    consumer: &str,
+) -> Result<(), ContractError> {
+    let kind = resources::namespaces();
+    let object = api.get_opt(&kind, &ObjectKey::cluster(namespace)).await?.unwrap_or_default();
+    if !belongs(&object, person) {
+        return Err(ContractError::Foreign(format!("there is no contract {namespace} of this login at the provider")));
+    }
+    if is_for(&object, consumer) {
+        return Ok(());
+    }
+    if let Some(other) = find(api, issuing, person, consumer).await? {
+        return Err(ContractError::Foreign(format!(
+            "this cluster has a contract of its own ({}); unbind that first, then move {namespace} here",
+            other.namespace
+        )));
+    }
+    let identity = json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: consumer, ANNOTATION_ISSUER: person.issuer}}});
+    let mut binding = identity.clone();
+    binding["spec"] = json!({"consumerClusterUID": consumer, "approvedClusterUID": null});
+    api.merge_patch(&kind, &ObjectKey::cluster(namespace), Subresource::Main, &identity, MANAGER).await?;
+    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
+    api.merge_patch(&resources::of::<ClusterBinding>(), &key, Subresource::Main, &binding, MANAGER).await?;
+    rotate(api, issuing, namespace).await?;
+    tracing::info!(namespace, consumer, subject = %person.subject, "contract moved to another cluster, credential rotated");
+    Ok(())
+}
+
+/// Replaces the token: the old one stops working as soon as its Secret is gone.
+///
+/// # Errors
+/// [`ContractError`].
+pub async fn rotate(api: &Api, issuing: &Issuing, namespace: &str) -> Result<(), ContractError> {
+    let kind = resources::secrets();
+    let key = ObjectKey::new(namespace, KUBE_BINDER);
+    let mut old = None;
+    if let Some(secret) = api.get_opt(&kind, &key).await? {
+        old = secret["data"]["token"]
+            .as_str()
+            .and_then(|text| STANDARD.decode(text).ok())
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        if let Some(uid) = secret["metadata"]["uid"].as_str() {
+            api.delete(&kind, &key, uid).await?;
+        }
+    }
+    present(api, &kind, &token_secret(namespace)).await?;
+    let token = await_token(api, namespace, old.as_deref()).await?;
+    store_kubeconfig(api, namespace, KUBECONFIG_SECRET, &kubeconfig(issuing, namespace, &token)).await?;
+    Ok(())
+}
+
+/// Takes the credential away: account, token and kubeconfig. Exports and objects stay.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn revoke(api: &Api, namespace: &str) -> Result<(), ApiError> {
+    let doomed = [
+        (resources::service_accounts(), KUBE_BINDER),
+        (resources::secrets(), KUBE_BINDER),
+        (resources::secrets(), KUBECONFIG_SECRET),
+    ];
+    for (kind, name) in doomed {
+        let key = ObjectKey::new(namespace, name);
+        let there = api.get_opt(&kind, &key).await?;
+        if let Some(uid) = there.as_ref().and_then(|object| object["metadata"]["uid"].as_str()) {
+            api.delete(&kind, &key, uid).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(subject: &str, groups: &[&str]) -> Person {
+        Person {
+            issuer: "https://issuer".into(),
+            subject: subject.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            display: String::new(),
+        }
+    }
+
+    fn namespace(annotations: Value) -> Value {
+        json!({"metadata": {"name": "cluster-x", "annotations": annotations}})
+    }
+
+    #[test]
+    fn a_contract_belongs_to_issuer_and_subject() {
+        let ours = namespace(json!({
+            ANNOTATION_IDENTITY: "uid-1", ANNOTATION_AUTHOR: "alice", ANNOTATION_ISSUER: "https://issuer",
+            ANNOTATION_ALLOWED_SUBJECTS: "carol, dave", ANNOTATION_ALLOWED_GROUPS: "ops",
+        }));
+        assert!(belongs(&ours, &person("alice", &[])));
+        assert!(!belongs(&ours, &person("bob", &[])));
+        assert!(belongs(&ours, &person("dave", &[])));
+        assert!(belongs(&ours, &person("bob", &["ops"])));
+        let elsewhere = Person { issuer: "https://other".into(), ..person("alice", &["ops"]) };
+        assert!(!belongs(&ours, &elsewhere));
+        let go = namespace(json!({ANNOTATION_IDENTITY: "uid-1", ANNOTATION_AUTHOR: "alice"}));
+        assert!(belongs(&go, &person("alice", &[])));
+        assert!(!belongs(&namespace(json!({})), &person("", &[""])));
+    }
+
+    #[test]
+    fn the_identity_is_read_in_both_spellings() {
+        assert!(is_for(&namespace(json!({ANNOTATION_IDENTITY: "a"})), "a"));
+        assert!(is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a"})), "a"));
+        assert!(!is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a", ANNOTATION_IDENTITY: "b"})), "a"));
+        assert!(!is_for(&namespace(json!({})), ""));
+    }
+
+    #[test]
+    fn the_kubeconfig_is_what_clients_of_the_wire_expect() {
+        let issuing = Issuing {
+            pretty_name: "P".into(),
+            namespace_prefix: "cluster-".into(),
+            server: "https://api.example:6443".into(),
+            ca: "-----BEGIN CERTIFICATE-----".into(),
+            tls_server_name: None,
+            informer_scope: InformerScope::Namespaced,
+            isolation: Isolation::Prefixed,
+            user: "u".into(),
+        };
+        let value: Value = serde_saphyr::from_str(&kubeconfig(&issuing, "cluster-x", "t")).unwrap();
+        assert_eq!(value["current-context"], "default");
+        assert_eq!(value["contexts"][0]["context"]["namespace"], "cluster-x");
+        assert_eq!(value["users"][0]["user"]["token"], "t");
+        assert_eq!(value["clusters"][0]["cluster"]["server"], "https://api.example:6443");
+    }
+
+    #[test]
+    fn ages_are_those_of_kubectl() {
+        assert_eq!([age(5), age(150), age(7_200), age(200_000)], ["5s", "2m", "2h", "2d"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! Exports: keep what was granted as the provider has it now.
+//!
+//! In: an APIServiceExport, its template, the CRDs. Out: its BoundSchemas (present; refreshed under policy `Always`),
+//! its claims as the template has them now (a wider one is pending until the consumer accepts it), rights outside of
+//! mapped namespaces, and the conditions `ProviderInSync` and `OpenNamespaces`. When it goes, [`super::unbind`] follows.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_bind_api::conditions::{self, Severity};
+use kube_bind_api::constants::{
+    ANNOTATION_SCHEMA_REVISION, ANNOTATION_SOURCE_SPEC_HASH, ANNOTATION_TEMPLATE, condition, reason,
+};
+use kube_bind_api::{APIServiceExport, BoundSchema, BoundSchemaSpec, SchemaUpdatePolicy};
+use kube_client::{Class, ObjectKey, Outcome, Subresource};
+use serde_json::{Value, json};
+
+use super::request::controller;
+use super::{FINALIZER, Trouble, World, decode, rights, status, unbind};
+use crate::catalogue::{Catalogue, Offering};
+use crate::contracts::MANAGER;
+use crate::resources;
+
+/// See the module.
+///
+/// # Errors
+/// [`Trouble`]; tried again.
+pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Trouble> {
+    let kind = resources::of::<APIServiceExport>();
+    let Some(live) = world.api.get_opt(&kind, key).await? else { return Ok(Outcome::Done) };
+    let export: APIServiceExport = decode(&live)?;
+    if export.metadata.deletion_timestamp.is_some() {
+        return unbind::export(world, key, &live, &export).await;
+    }
+    if !has_finalizer(&live) {
+        world.api.add_finalizer(&kind, &live, FINALIZER, &[], MANAGER).await?;
+        return Ok(Outcome::Done);
+    }
+    let catalogue = world.catalogue().await?;
+    let offering = offering_of(&export, &catalogue);
+    if let Some(offering) = offering
+        && claims_differ(&export, offering)
+    {
+        let patch = json!({
+            "metadata": {"resourceVersion": live["metadata"]["resourceVersion"]},
+            "spec": {"permissionClaims": offering.template.spec.permission_claims},
+        });
+        world.api.merge_patch(&kind, key, Subresource::Main, &patch, MANAGER).await?;
+        tracing::info!(export = %key, "claims follow the template");
+        return Ok(Outcome::Done);
+    }
+    let follow = offering.is_some_and(|offering| offering.template.spec.schema_update_policy == Some(SchemaUpdatePolicy::Always));
+    let mut schemas = Vec::new();
+    let mut missing = Vec::new();
+    for resource in &export.spec.resources {
+        let name = resource.group_resource().crd_name();
+        let current = match catalogue.crds.get(&resource.group_resource()) {
+            Some(crd) => projected(crd, &export),
+            None => Err(format!("its CRD {name} is not exported any more")),
+        };
+        match schema(world, key, &live, &name, current, follow).await? {
+            Ok(spec) => schemas.push(spec),
+            Err(message) => missing.push(message),
+        }
+    }
+    if missing.is_empty() {
+        let hash = contract::schema::export_hash(&schemas);
+        if live["metadata"]["annotations"][ANNOTATION_SOURCE_SPEC_HASH] != hash.as_str() {
+            let patch = json!({"metadata": {"annotations": {ANNOTATION_SOURCE_SPEC_HASH: hash}}});
+            world.api.merge_patch(&kind, key, Subresource::Main, &patch, MANAGER).await?;
+            return Ok(Outcome::Done);
+        }
+    }
+    rights::outside_mapped(world, &export, &schemas).await?;
+    let mut wanted = export.status.clone().unwrap_or_default();
+    let now = world.now();
+    if missing.is_empty() {
+        conditions::mark_true(&mut wanted.conditions, condition::PROVIDER_IN_SYNC, now);
+    } else {
+        let message = missing.join("; ");
+        let list = &mut wanted.conditions;
+        conditions::mark_false(list, condition::PROVIDER_IN_SYNC, Severity::Error, reason::BOUND_SCHEMA_MISSING, &message, now);
+    }
+    if offering.is_some_and(|offering| offering.template.spec.open_namespaces == Some(true)) {
+        conditions::mark_true(&mut wanted.conditions, condition::OPEN_NAMESPACES, now);
+    } else {
+        conditions::remove(&mut wanted.conditions, condition::OPEN_NAMESPACES);
+    }
+    status::write(&world.api, &kind, &live, &wanted).await?;
+    Ok(if follow { Outcome::After(world.settings.resync) } else { Outcome::Done })
+}
+
+/// Whether our finalizer is on the object.
+pub(super) fn has_finalizer(live: &Value) -> bool {
+    live["metadata"]["finalizers"].as_array().is_some_and(|list| list.iter().any(|item| item == FINALIZER))
+}
+
+/// The template behind an export; an export of the Go release does not name it.
+pub(super) fn offering_of<'a>(export: &APIServiceExport, catalogue: &'a Catalogue) -> Option<&'a Offering> {
+    let named = export.metadata.annotations.as_ref().and_then(|map| map.get(ANNOTATION_TEMPLATE));
+    match named {
+        Some(name) => catalogue.offering(name),
+        None => catalogue.covering(export.metadata.name.as_deref().unwrap_or_default(), &export.spec.resources),
+    }
+}
+
+fn claims_differ(export: &APIServiceExport, offering: &Offering) -> bool {
+    export.spec.permission_claims != offering.template.spec.permission_claims
+}
+
+fn projected(crd: &Value, export: &APIServiceExport) -> Result<BoundSchemaSpec, String> {
+    let crd: CustomResourceDefinition = serde_json::from_value(crd.clone()).map_err(|err| err.to_string())?;
+    contract::schema::project(&crd, export.spec.informer_scope, export.spec.isolation).map_err(|err| err.to_string())
+}
+
+/// Makes one BoundSchema what it should be; says what is missing otherwise. Without policy `Always` the published form
+/// stays as it was when it was bound.
+async fn schema(
+    world: &World,
+    export: &ObjectKey,
+    owner: &Value,
+    name: &str,
+    current: Result<BoundSchemaSpec, String>,
+    follow: bool,
+) -> Result<Result<BoundSchemaSpec, String>, Trouble> {
+    let kind = resources::of::<BoundSchema>();
+    let key = ObjectKey::new(&export.namespace, name);
+    let reference = json!({
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
+    });
+    let Some(live) = world.api.get_opt(&kind, &key).await? else {
+        let spec = match current {
+            Ok(spec) => spec,
+            Err(message) => return Ok(Err(format!("the schema {name} is missing and cannot be made again: {message}"))),
+        };
+        let mut body = serde_json::to_value(contract::schema::bound_schema(&export.namespace, spec.clone())).unwrap_or_default();
+        body["metadata"]["ownerReferences"] = json!([reference]);
+        match world.api.create(&kind, Some(&export.namespace), &body).await {
+            Err(err) if err.class == Class::Invalid => return Ok(Err(err.to_string())),
+            Err(err) if err.class != Class::AlreadyExists => return Err(err.into()),
+            _ => return Ok(Ok(spec)),
+        }
+    };
+    let known: BoundSchema = decode(&live)?;
+    let mut patch = json!({"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}});
+    let mut changed = false;
+    match controller(&live) {
+        None => {
+            let mut owners = live["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+            owners.push(reference);
+            patch["metadata"]["ownerReferences"] = json!(owners);
+            changed = true;
+        }
+        Some(other) if other != export.name => {
+            return Ok(Err(format!("the schema {name} belongs to export {other} of this contract")));
+        }
+        Some(_) => {}
+    }
+    let mut spec = known.spec.clone();
+    if let (true, Ok(newer)) = (follow, current)
+        && contract::schema::source_spec_hash(&newer) != contract::schema::source_spec_hash(&spec)
+    {
+        // `versions` is replaced whole; fields that are gone from the new form must go too.
+        let mut value = serde_json::to_value(&newer).unwrap_or_default();
+        for field in live["spec"].as_object().into_iter().flatten().map(|(field, _)| field) {
+            if value.get(field).is_none() {
+                value[field] = Value::Null;
+            }
+        }
+        patch["spec"] = value;
+        patch["metadata"]["annotations"] = json!({
+            ANNOTATION_SOURCE_SPEC_HASH: contract::schema::source_spec_hash(&newer),
+            ANNOTATION_SCHEMA_REVISION: contract::schema::revision(&newer),
+        });
+        spec = newer;
+        changed = true;
+        tracing::info!(export = %export, schema = name, "published schema follows the CRD");
+    }
+    if changed {
+        world.api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
+    }
+    Ok(Ok(spec))
+}

@@ -1,0 +1,125 @@
+//! The end of an export, and of the contract with its last one.
+//!
+//! In: an export or APIServiceNamespace with a deletion timestamp (its finalizer is ours). Out: the request of that name
+//! and the rights are gone; mapped namespaces without exported objects are gone; with the last export credential and
+//! contract are gone. A mapped namespace in which exported objects are left stays: an unbind never destroys by default.
+
+use std::time::Duration;
+
+use kube_bind_api::constants::ANNOTATION_API_SERVICE_NAMESPACE;
+use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespace};
+use kube_client::{Class, ListQuery, ObjectKey, Outcome, Resource};
+use serde_json::Value;
+
+use super::{FINALIZER, Trouble, World, rights};
+use crate::contracts::MANAGER;
+use crate::resources;
+
+/// How often a namespace that should go is looked at while objects are left in it.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Ends an export.
+///
+/// # Errors
+/// [`Trouble`]; tried again.
+pub async fn export(world: &World, key: &ObjectKey, live: &Value, export: &APIServiceExport) -> Result<Outcome, Trouble> {
+    if !super::export::has_finalizer(live) {
+        return Ok(Outcome::Done);
+    }
+    // Otherwise it would be granted again.
+    remove(world, &resources::of::<APIServiceExportRequest>(), key).await?;
+    rights::withdraw(world, export).await?;
+    let query = ListQuery::namespace(&key.namespace);
+    let others = world.api.list(&resources::of::<APIServiceExport>(), &query).await?;
+    let others = others.iter().any(|other| {
+        other["metadata"]["name"] != key.name.as_str() && other["metadata"]["deletionTimestamp"].is_null()
+    });
+    let requests = world.api.list(&resources::of::<APIServiceExportRequest>(), &query).await?;
+    let waiting = requests.iter().any(|request| {
+        request["metadata"]["deletionTimestamp"].is_null() && request["status"]["phase"] != "Failed"
+    });
+    if others || waiting {
+        world.wake_mapped(&key.namespace);
+    } else {
+        end_contract(world, &key.namespace).await?;
+    }
+    world.api.remove_finalizer(&resources::of::<APIServiceExport>(), live, FINALIZER, MANAGER).await?;
+    tracing::info!(export = %key, last = !(others || waiting), "export ended");
+    Ok(Outcome::Done)
+}
+
+/// Credential and contract go with the contract namespace; mapped namespaces that are empty go before it.
+async fn end_contract(world: &World, contract: &str) -> Result<(), Trouble> {
+    let mapped = world.api.list(&resources::of::<APIServiceNamespace>(), &ListQuery::namespace(contract)).await?;
+    for live in mapped {
+        if let Some(key) = ObjectKey::of(&live)
+            && !release(world, &key, &live).await?
+        {
+            tracing::info!(
+                contract, namespace = live["status"]["namespace"].as_str().unwrap_or_default(),
+                "objects are left in a mapped namespace; it stays"
+            );
+        }
+    }
+    remove(world, &resources::namespaces(), &ObjectKey::cluster(contract)).await
+}
+
+/// Ends a mapping: waits until no exported object is left, unless the whole contract goes.
+///
+/// # Errors
+/// [`Trouble`]; tried again.
+pub async fn mapped(world: &World, key: &ObjectKey, live: &Value) -> Result<Outcome, Trouble> {
+    if !super::export::has_finalizer(live) {
+        return Ok(Outcome::Done);
+    }
+    if !release(world, key, live).await? {
+        let contract = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&key.namespace)).await?;
+        if contract.is_some_and(|contract| contract["metadata"]["deletionTimestamp"].is_null()) {
+            return Ok(Outcome::After(AGAIN));
+        }
+    }
+    world.api.remove_finalizer(&resources::of::<APIServiceNamespace>(), live, FINALIZER, MANAGER).await?;
+    Ok(Outcome::Done)
+}
+
+/// Deletes the mapped namespace if it is this mapping's and no exported object is left in it; says whether it is gone.
+/// The consumer's rights in one that stays are withdrawn.
+async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<bool, Trouble> {
+    let Some(name) = live["status"]["namespace"].as_str() else { return Ok(true) };
+    let kind = resources::namespaces();
+    let there = ObjectKey::cluster(name);
+    let Some(namespace) = world.api.get_opt(&kind, &there).await? else { return Ok(true) };
+    let ours = format!("{}/{}", key.namespace, key.name);
+    if namespace["metadata"]["annotations"][ANNOTATION_API_SERVICE_NAMESPACE] != ours.as_str() {
+        // Somebody else's: not ours to delete, and nothing of ours is in it.
+        return Ok(true);
+    }
+    world.claimed.forget(name);
+    if !namespace["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(true);
+    }
+    for resource in rights::kinds_in(&namespace) {
+        match world.api.list_page(&resource, &ListQuery::namespace(name), 1, None).await {
+            Ok(page) if page.items.is_empty() => {}
+            Ok(_) => return Ok(false),
+            // The kind itself is gone, and its objects with it.
+            Err(err) if err.class == Class::NotFound => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    remove(world, &kind, &there).await?;
+    Ok(true)
+}
+
+/// Deletes the object that is there now, if there is one.
+async fn remove(world: &World, kind: &Resource, key: &ObjectKey) -> Result<(), Trouble> {
+    let there = world.api.get_opt(kind, key).await?;
+    let Some(live) = there else { return Ok(()) };
+    if !live["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(());
+    }
+    if let Some(uid) = live["metadata"]["uid"].as_str() {
+        world.api.delete(kind, key, uid).await?;
+    }
+    Ok(())
+}

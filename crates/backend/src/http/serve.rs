@@ -1,0 +1,139 @@
+//! The listener: HTTP, or HTTPS with the configured certificate.
+//!
+//! In: an address, routes, a token that ends it. Out: the bound address; then requests are served until the token is
+//! cancelled and those under way are answered. Called by [`crate::run`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::ExposeSecret as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::TlsPem;
+
+/// A TLS handshake that takes longer is given up.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Why no listener could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be bound.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(SocketAddr, io::Error),
+    /// Certificate or key.
+    #[error("the TLS certificate or key cannot be used: {0}")]
+    Tls(String),
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Binds the address.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn bind(address: SocketAddr, tls: Option<&TlsPem>) -> Result<Bound, ListenError> {
+    let tls = tls.map(tls_config).transpose()?;
+    let listener = TcpListener::bind(address).await.map_err(|err| ListenError::Bind(address, err))?;
+    let address = listener.local_addr().map_err(|err| ListenError::Bind(address, err))?;
+    Ok(Bound { listener, tls, address })
+}
+
+fn tls_config(pem: &TlsPem) -> Result<Arc<rustls::ServerConfig>, ListenError> {
+    let bad = |err: &dyn std::fmt::Display| ListenError::Tls(err.to_string());
+    let chain = CertificateDer::pem_slice_iter(pem.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|err| bad(&err))?;
+    let key = PrivateKeyDer::from_pem_slice(pem.key.expose_secret().as_bytes()).map_err(|err| bad(&err))?;
+    let mut config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|err| bad(&err))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Serves until cancelled.
+///
+/// # Errors
+/// Those of the listener.
+pub async fn serve(bound: Bound, router: Router, stop: CancellationToken) -> io::Result<()> {
+    match bound.tls {
+        None => axum::serve(bound.listener, router).with_graceful_shutdown(stop.cancelled_owned()).await,
+        Some(config) => {
+            let listener = TlsListener::start(bound.listener, TlsAcceptor::from(config), bound.address, stop.clone());
+            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+        }
+    }
+}
+
+/// Hands out connections whose handshake is done; a slow client keeps nobody waiting.
+struct TlsListener {
+    ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    address: SocketAddr,
+}
+
+impl TlsListener {
+    fn start(listener: TcpListener, acceptor: TlsAcceptor, address: SocketAddr, stop: CancellationToken) -> Self {
+        let (sender, ready) = mpsc::channel(64);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    () = stop.cancelled() => return,
+                    accepted = listener.accept() => accepted,
+                };
+                let (stream, peer) = match accepted {
+                    Ok(pair) => pair,
+                    Err(err) => {
+                        tracing::warn!(error = %err, "accepting a connection failed");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                };
+                let (acceptor, sender) = (acceptor.clone(), sender.clone());
+                tokio::spawn(async move {
+                    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => {
+                            let _ = sender.send((stream, peer)).await;
+                        }
+                        Ok(Err(err)) => tracing::debug!(%peer, error = %err, "TLS handshake failed"),
+                        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+                    }
+                });
+            }
+        });
+        Self { ready, address }
+    }
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.ready.recv().await {
+            Some(pair) => pair,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.address)
+    }
+}
