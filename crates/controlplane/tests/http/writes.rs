@@ -82,11 +82,11 @@ async fn unknown_fields_are_dropped_and_told() {
 #[tokio::test]
 async fn yaml_bodies_are_read() {
     let server = Server::start().await;
-    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: \"1\"\n";
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yy\ndata:\n  a: \"1\"\n";
     let made = server.send(reqwest::Method::POST, MAPS, "application/yaml", yaml).await;
     assert_eq!(made.ok()["data"]["a"], "1");
     let applied = server
-        .send(reqwest::Method::PATCH, &format!("{MAPS}/z?fieldManager=m"), "application/apply-patch+yaml", yaml.replace("name: y", "name: z"))
+        .send(reqwest::Method::PATCH, &format!("{MAPS}/zz?fieldManager=m"), "application/apply-patch+yaml", yaml.replace("name: yy", "name: zz"))
         .await;
     assert_eq!(applied.status, 201);
 }
