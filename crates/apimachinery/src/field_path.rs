@@ -161,7 +161,10 @@ impl FieldError {
             FieldErrorKind::TooLong,
             field,
             None,
-            format!("may not be more than {max} bytes"),
+            format!(
+                "may not be more than {max} byte{}",
+                if max == 1 { "" } else { "s" }
+            ),
         )
     }
 
@@ -192,6 +195,9 @@ impl FieldError {
                 | FieldErrorKind::Internal
         );
         let mut text = match &self.value {
+            Some(Value::Number(number)) if shows_value && number.is_f64() => {
+                format!("{title}: {}", go_float(number.as_f64().unwrap_or(0.0)))
+            }
             Some(value) if shows_value => format!("{title}: {value}"),
             _ => title.to_owned(),
         };
@@ -214,6 +220,21 @@ impl fmt::Display for FieldError {
 }
 
 impl std::error::Error for FieldError {}
+
+/// Go's `%v` of a float64: the shortest form, with an exponent below 1e-4 and from 1e6 on.
+pub(crate) fn go_float(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
 
 /// A path under construction while walking an object; one buffer, no allocation per step.
 #[derive(Debug, Default, Clone)]
@@ -301,6 +322,18 @@ mod tests {
                 "spec.list: Too many: 3: must have at most 2 items",
             ),
             (FieldError::forbidden("spec", "no"), "spec: Forbidden: no"),
+            (
+                FieldError::too_long("spec.a", 1),
+                "spec.a: Too long: may not be more than 1 byte",
+            ),
+            (
+                FieldError::invalid("spec.ratio", 1_000_000.5, "too much"),
+                "spec.ratio: Invalid value: 1.0000005e+06: too much",
+            ),
+            (
+                FieldError::new(FieldErrorKind::Invalid, "spec", None, "failed rule: x"),
+                "spec: Invalid value: failed rule: x",
+            ),
         ];
         for (error, text) in cases {
             assert_eq!(error.to_string(), text);

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use kube_cel::cel::common::ast::{EntryExpr, Expr, IdedExpr, LiteralValue};
 use serde_json::Value;
 
 use super::{
@@ -129,6 +129,52 @@ fn entries(entries: &[kube_cel::cel::common::ast::IdedEntryExpr]) -> Vec<&IdedEx
             EntryExpr::StructField(field) => vec![&field.value],
         })
         .collect()
+}
+
+/// Whether the rule certainly does not yield true or false.
+pub(super) fn is_not_bool(expr: &IdedExpr) -> bool {
+    match &expr.expr {
+        Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
+        Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
+        Expr::Call(call) => matches!(
+            call.func_name.as_str(),
+            "_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_" | "size"
+        ),
+        _ => false,
+    }
+}
+
+/// The functions and methods the rule calls by a plain name.
+pub(super) fn functions(expr: &IdedExpr) -> Vec<String> {
+    let mut names = Vec::new();
+    collect_functions(expr, &mut names);
+    names
+}
+
+fn collect_functions(expr: &IdedExpr, names: &mut Vec<String>) {
+    if let Expr::Call(call) = &expr.expr {
+        let operator = call.func_name.starts_with(['_', '!', '@', '-']);
+        let qualified = match call.target.as_deref().map(|t| &t.expr) {
+            Some(Expr::Ident(name)) => KNOWN.contains(&name.as_str()),
+            _ => false,
+        };
+        if !operator && !qualified && !call.func_name.contains('.') {
+            names.push(call.func_name.clone());
+        }
+    }
+    let parts = match &expr.expr {
+        Expr::Comprehension(c) => vec![
+            &c.iter_range,
+            &c.accu_init,
+            &c.loop_cond,
+            &c.loop_step,
+            &c.result,
+        ],
+        _ => children(expr),
+    };
+    parts
+        .into_iter()
+        .for_each(|part| collect_functions(part, names));
 }
 
 /// Whether the rule mentions `oldSelf`.

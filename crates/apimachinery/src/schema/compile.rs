@@ -39,6 +39,8 @@ pub(super) struct Compiler<'a> {
     /// Definitions compiled so far; None while one is being compiled (recursion).
     known: HashMap<String, Option<Arc<Node>>>,
     errors: Vec<FieldError>,
+    /// The list or atomic map whose children have no identity over time, if we are below one.
+    uncorrelatable: Option<String>,
 }
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
@@ -60,6 +62,7 @@ impl<'a> Compiler<'a> {
             definitions: None,
             known: HashMap::new(),
             errors: Vec::new(),
+            uncorrelatable: None,
         }
     }
 
@@ -239,15 +242,13 @@ impl<'a> Compiler<'a> {
             }
         };
         if !name.is_empty() && !TYPES.contains(&name) {
-            let error = if name == "null" {
-                FieldError::forbidden(
+            if name == "null" {
+                self.error(FieldError::forbidden(
                     path.child("type"),
                     "type cannot be set to null, use nullable as an alternative",
-                )
-            } else {
-                FieldError::not_supported(path.child("type"), name, &TYPES)
-            };
-            self.error(error);
+                ));
+            }
+            self.error(FieldError::not_supported(path.child("type"), name, &TYPES));
         }
         if name.is_empty() && !node.preserve_unknown {
             let detail = match level {
@@ -280,6 +281,25 @@ impl<'a> Compiler<'a> {
         level: Level,
         path: &mut PathBuf,
     ) {
+        let outside = self.uncorrelatable.clone();
+        let vague = match node.kind {
+            NodeType::Array => node.list_type != ListType::Map,
+            _ => node.map_type == MapType::Atomic,
+        };
+        if vague && outside.is_none() {
+            self.uncorrelatable = Some(path.as_str().to_owned());
+        }
+        self.fields_and_items(map, node, level, path);
+        self.uncorrelatable = outside;
+    }
+
+    fn fields_and_items(
+        &mut self,
+        map: &Map<String, Value>,
+        node: &mut Node,
+        level: Level,
+        path: &mut PathBuf,
+    ) {
         let below = |level: Level, structural: Level| match level {
             Level::Nested { rules_allowed, .. } => Level::Nested {
                 type_allowed: false,
@@ -300,15 +320,8 @@ impl<'a> Compiler<'a> {
         match map.get("additionalProperties") {
             None => {}
             Some(Value::Bool(true)) => node.additional = Some(Arc::new(Node::open())),
-            Some(Value::Bool(false)) => {
-                if self.is_crd() {
-                    let field = path.child("additionalProperties");
-                    self.error(FieldError::forbidden(
-                        field,
-                        "additionalProperties cannot be set to false",
-                    ));
-                }
-            }
+            // No further fields: what a schema without additionalProperties says, too.
+            Some(Value::Bool(false)) => {}
             Some(schema) => {
                 let child = path.field("additionalProperties", |path| {
                     self.node(schema, below(level, Level::Field), path)
@@ -325,11 +338,9 @@ impl<'a> Compiler<'a> {
                     ));
                 }
             }
-            Some(Value::Array(schemas)) => {
-                let field = path.child("items");
-                self.error(FieldError::invalid(
-                    field,
-                    Value::Array(schemas.clone()),
+            Some(Value::Array(_)) => {
+                self.error(FieldError::forbidden(
+                    path.child("items"),
                     "items must be a schema object and not an array",
                 ));
             }
@@ -470,7 +481,7 @@ impl<'a> Compiler<'a> {
         if both
             && map
                 .get("additionalProperties")
-                .is_some_and(Value::is_object)
+                .is_some_and(|a| *a != Value::Bool(true))
         {
             self.error(FieldError::forbidden(
                 path.child("additionalProperties"),
@@ -604,31 +615,6 @@ impl<'a> Compiler<'a> {
                 path.child("properties[metadata]"),
                 "must not specify anything other than name and generateName, but metadata is implicitly specified",
             ));
-        }
-        let mut missing = Vec::new();
-        for junctor in ["allOf", "anyOf", "oneOf"] {
-            for (index, schema) in map
-                .get(junctor)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .enumerate()
-            {
-                let nested = path.child(&format!("{junctor}[{index}]"));
-                incomplete(schema, node, &nested, path.as_str(), &mut missing);
-            }
-        }
-        if let Some(schema) = map.get("not") {
-            incomplete(
-                schema,
-                node,
-                &path.child("not"),
-                path.as_str(),
-                &mut missing,
-            );
-        }
-        for error in missing {
-            self.error(error);
         }
     }
 
@@ -783,6 +769,17 @@ impl<'a> Compiler<'a> {
                 let root = level == Level::Root;
                 let mut errors = Vec::new();
                 node.rules = rules::compile(list, node, root, &field, &mut errors);
+                if let Some(outside) = &self.uncorrelatable {
+                    for (index, rule) in node.rules.iter().enumerate() {
+                        if rule.is_transition() {
+                            errors.push(FieldError::invalid(
+                                format!("{field}[{index}].rule"),
+                                rule.source(),
+                                format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {outside}"),
+                            ));
+                        }
+                    }
+                }
                 for error in errors {
                     self.error(error);
                 }
@@ -841,61 +838,6 @@ fn overlay(target: Arc<Node>, map: &Map<String, Value>) -> Arc<Node> {
         node.map_type = MapType::Atomic;
     }
     Arc::new(node)
-}
-
-/// Reports fields that a nested schema speaks of but the structural schema does not declare.
-fn incomplete(
-    nested: &Value,
-    node: &Node,
-    nested_path: &str,
-    path: &str,
-    errors: &mut Vec<FieldError>,
-) {
-    let dot = if path.is_empty() { "" } else { "." };
-    for (name, schema) in nested
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        let here = format!("{path}{dot}properties[{name}]");
-        let there = format!("{nested_path}.properties[{name}]");
-        match node.properties.get(name) {
-            Some(child) => incomplete(schema, child, &there, &here, errors),
-            None if node.preserve_unknown || name == "metadata" => {}
-            None => errors.push(FieldError::required(
-                here,
-                format!("because it is defined in {there}"),
-            )),
-        }
-    }
-    if let Some(schema) = nested.get("items") {
-        let here = format!("{path}{dot}items");
-        let there = format!("{nested_path}.items");
-        match &node.items {
-            Some(child) => incomplete(schema, child, &there, &here, errors),
-            None if node.preserve_unknown => {}
-            None => errors.push(FieldError::required(
-                here,
-                format!("because it is defined in {there}"),
-            )),
-        }
-    }
-    for junctor in ["allOf", "anyOf", "oneOf"] {
-        for (index, schema) in nested
-            .get(junctor)
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
-            let there = format!("{nested_path}.{junctor}[{index}]");
-            incomplete(schema, node, &there, path, errors);
-        }
-    }
-    if let Some(schema) = nested.get("not") {
-        incomplete(schema, node, &format!("{nested_path}.not"), path, errors);
-    }
 }
 
 /// Whether the root's `metadata` schema says nothing but constraints on name and generateName.

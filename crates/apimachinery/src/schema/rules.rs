@@ -12,7 +12,8 @@ use std::{
 use kube_cel::{
     KubeCelExt as _,
     cel::{
-        Context,
+        Context, ExecutionError,
+        common::ast::{CallExpr, Expr},
         objects::{OptionalValue, Value as Cel},
         parser::{Expression, Parser},
     },
@@ -22,10 +23,10 @@ use serde_json::Value;
 use super::{
     cel_check::{self, Sizes},
     cel_value,
-    node::{MapType, Node, NodeType},
+    node::{MapType, Node},
     validate::OldItems,
 };
-use crate::field_path::{FieldError, PathBuf};
+use crate::field_path::{FieldError, FieldErrorKind, PathBuf};
 
 /// Steps one rule may take on one value.
 const RULE_BUDGET: u64 = 1_000_000;
@@ -96,18 +97,18 @@ fn compile_one(
         errors.push(FieldError::invalid(
             format!("{at}.message"),
             text("message"),
-            "message must not contain line breaks",
+            "must not contain line breaks",
         ));
     } else if !text("message").is_empty() && message.is_empty() {
         errors.push(FieldError::invalid(
             format!("{at}.message"),
             text("message"),
-            "message must be non-empty if specified",
+            "must be non-empty if specified",
         ));
     } else if source.contains('\n') && message.is_empty() {
         errors.push(FieldError::required(
             format!("{at}.message"),
-            "message must be specified if rule contains line breaks",
+            "must be specified if rule contains line breaks",
         ));
     }
     let reason = text("reason");
@@ -123,11 +124,13 @@ fn compile_one(
         errors.push(FieldError::invalid(
             format!("{at}.fieldPath"),
             field_path,
-            "fieldPath must be a valid path",
+            "must be a valid path",
         ));
     }
     let parse = |source: &str, errors: &mut Vec<FieldError>, key: &str| match parse(source) {
-        Ok(program) => match cel_check::undeclared(&program, node, root) {
+        Ok(program) => match cel_check::undeclared(&program, node, root)
+            .or_else(|| unknown_function(&program))
+        {
             None => Some(program),
             Some(what) => {
                 errors.push(FieldError::invalid(
@@ -148,6 +151,13 @@ fn compile_one(
         }
     };
     let program = parse(source, errors, "rule");
+    if program.as_ref().is_some_and(cel_check::is_not_bool) {
+        errors.push(FieldError::invalid(
+            format!("{at}.rule"),
+            source,
+            "cel expression must evaluate to a bool",
+        ));
+    }
     let message_expression = text("messageExpression").trim();
     let message_program = match message_expression {
         "" => None,
@@ -178,6 +188,29 @@ fn parse(source: &str) -> Result<Expression, String> {
             .map_err(|errors| errors.to_string())
     }))
     .unwrap_or_else(|_| Err("ERROR: Syntax error".to_owned()))
+}
+
+/// The first function in the rule that does not exist.
+fn unknown_function(program: &Expression) -> Option<String> {
+    ENVIRONMENT.with(|environment| {
+        let names = cel_check::functions(program);
+        names.into_iter().find_map(|name| {
+            // A call without arguments tells a function that does not exist from one that is called wrongly.
+            let call = Expression {
+                id: 0,
+                expr: Expr::Call(CallExpr {
+                    func_name: name.clone(),
+                    target: None,
+                    args: Vec::new(),
+                }),
+            };
+            let unknown = matches!(
+                catch_unwind(AssertUnwindSafe(|| Cel::resolve(&call, environment))),
+                Ok(Err(ExecutionError::UndeclaredReference(_)))
+            );
+            unknown.then(|| format!("undeclared reference to '{name}' (in container '')"))
+        })
+    })
 }
 
 /// Whether `.a.b` or `['a']` names a declared field.
@@ -318,7 +351,7 @@ impl Run<'_> {
             if cost > RULE_BUDGET || cost > self.budget {
                 self.errors.push(FieldError::invalid(
                     path.as_str(),
-                    shown(node, value),
+                    node.kind.name(),
                     format!(
                         "'operation cancelled: actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule: {}",
                         rule.name()
@@ -340,8 +373,8 @@ impl Run<'_> {
                 (None, false) => {}
             }
             let verdict = evaluate(&rule.program, &scope);
-            if let Some(detail) = rule.objection(verdict, &scope) {
-                self.errors.push(rule.error(node, value, path, detail));
+            if let Some(objection) = rule.objection(verdict, &scope) {
+                self.errors.push(rule.error(node, value, path, objection));
             }
         }
     }
@@ -355,15 +388,33 @@ fn evaluate(program: &Expression, scope: &Context) -> Result<Cel, String> {
     .unwrap_or_else(|_| Err("internal error".to_owned()))
 }
 
-/// What an error shows as the value: the type, as the server does for rules on objects and lists.
-fn shown(node: &Node, value: &Value) -> Value {
-    match (node.kind, value) {
-        (NodeType::Object | NodeType::Array, _) => Value::from(node.kind.name()),
-        _ => value.clone(),
+/// What an error shows as the value: objects and lists are left out.
+fn shown(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(_) | Value::Array(_) => None,
+        scalar => Some(scalar.clone()),
     }
 }
 
+/// Why a rule does not hold.
+enum Objection {
+    /// It evaluated to false.
+    False(String),
+    /// It did not evaluate.
+    Failed(String),
+}
+
 impl Rule {
+    /// Whether the rule compares with the old value, so that it needs one.
+    pub(super) fn is_transition(&self) -> bool {
+        self.uses_old_self
+    }
+
+    /// The rule's expression.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// The rule as error texts name it.
     fn name(&self) -> &str {
         if self.message.is_empty() {
@@ -374,7 +425,7 @@ impl Rule {
     }
 
     /// None if the rule holds, else what to say.
-    fn objection(&self, verdict: Result<Cel, String>, scope: &Context) -> Option<String> {
+    fn objection(&self, verdict: Result<Cel, String>, scope: &Context) -> Option<Objection> {
         match verdict {
             Ok(Cel::Bool(true)) => None,
             Ok(Cel::Bool(false)) => {
@@ -387,30 +438,48 @@ impl Rule {
                 let usable = |text: &String| {
                     !text.is_empty() && !text.contains('\n') && text.len() <= MAX_MESSAGE
                 };
-                Some(own.filter(usable).unwrap_or_else(|| {
+                Some(Objection::False(own.filter(usable).unwrap_or_else(|| {
                     if self.message.is_empty() {
                         format!("failed rule: {}", self.source)
                     } else {
                         self.message.clone()
                     }
-                }))
+                })))
             }
-            Ok(_) => Some(format!("rule must evaluate to a bool: {}", self.name())),
-            Err(error) if error.to_lowercase().starts_with("no such overload") => Some(format!(
+            Ok(_) => Some(Objection::Failed(format!(
+                "cel expression must evaluate to a bool: {}",
+                self.name()
+            ))),
+            Err(error) if error.to_lowercase().starts_with("no such overload") => Some(Objection::Failed(format!(
                 "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {}",
                 self.name()
-            )),
+            ))),
             Err(error) => {
                 let error = match error.strip_prefix("No such key") {
                     Some(rest) => format!("no such key{rest}"),
                     None => error,
                 };
-                Some(format!("{error} evaluating rule: {}", self.name()))
+                Some(Objection::Failed(format!(
+                    "{error} evaluating rule: {}",
+                    self.name()
+                )))
             }
         }
     }
 
-    fn error(&self, node: &Node, value: &Value, path: &PathBuf, detail: String) -> FieldError {
+    fn error(
+        &self,
+        node: &Node,
+        value: &Value,
+        path: &PathBuf,
+        objection: Objection,
+    ) -> FieldError {
+        let detail = match objection {
+            Objection::False(detail) => detail,
+            Objection::Failed(detail) => {
+                return FieldError::invalid(path.as_str(), node.kind.name(), detail);
+            }
+        };
         let mut field = path.as_str().to_owned();
         for name in split_field_path(&self.field_path) {
             if !field.is_empty() {
@@ -418,11 +487,14 @@ impl Rule {
             }
             field.push_str(&name);
         }
-        match self.reason.as_str() {
-            "FieldValueRequired" => FieldError::required(field, detail),
-            "FieldValueForbidden" => FieldError::forbidden(field, detail),
-            "FieldValueDuplicate" => FieldError::duplicate(field, shown(node, value)),
-            _ => FieldError::invalid(field, shown(node, value), detail),
-        }
+        let kind = match self.reason.as_str() {
+            "FieldValueRequired" => FieldErrorKind::Required,
+            "FieldValueForbidden" => FieldErrorKind::Forbidden,
+            "FieldValueDuplicate" => {
+                return FieldError::new(FieldErrorKind::Duplicate, field, shown(value), "");
+            }
+            _ => FieldErrorKind::Invalid,
+        };
+        FieldError::new(kind, field, shown(value), detail)
     }
 }

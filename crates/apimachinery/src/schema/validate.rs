@@ -12,7 +12,7 @@ use super::{
     metadata,
     node::{Bound, ListType, MapType, Node, NodeType},
 };
-use crate::field_path::{FieldError, FieldErrorKind, PathBuf};
+use crate::field_path::{FieldError, FieldErrorKind, PathBuf, go_float};
 
 /// Validates a whole object: `metadata` has the built-in schema beside what the schema says of it.
 pub(super) fn validate_object(node: &Node, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -24,7 +24,42 @@ pub(super) fn validate_object(node: &Node, object: &Value, old: Option<&Value>) 
         });
     }
     check(node, object, old, &mut path, &mut errors);
+    embedded(node, object, &mut path, &mut errors);
     errors
+}
+
+/// Embedded resources name their type, and have metadata like any object.
+fn embedded(node: &Node, value: &Value, path: &mut PathBuf, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(map) => {
+            if node.embedded_resource {
+                for name in ["apiVersion", "kind"] {
+                    let text = map.get(name).and_then(Value::as_str).unwrap_or_default();
+                    if text.is_empty() {
+                        errors.push(FieldError::required(path.child(name), ""));
+                    }
+                }
+                if let Some(meta) = map.get("metadata") {
+                    path.field("metadata", |path| {
+                        check(&metadata::NODE, meta, None, path, errors)
+                    });
+                }
+            }
+            for (name, child) in map {
+                if let Some(schema) = node.field(name) {
+                    path.field(name, |path| embedded(schema, child, path, errors));
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = &node.items {
+                for (index, item) in items.iter().enumerate() {
+                    path.index(index, |path| embedded(schema, item, path, errors));
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Validates a value on its own.
@@ -130,15 +165,7 @@ fn junctors(node: &Node, value: &Value, path: &PathBuf, errors: &mut Vec<FieldEr
         check(schema, value, None, &mut path.clone(), &mut found);
         found
     };
-    let said = |text: &str| {
-        let at = if path.as_str().is_empty() {
-            "<nil>"
-        } else {
-            path.as_str()
-        };
-        let detail = format!("\"{}\" {text}", if at == "<nil>" { "" } else { at });
-        FieldError::invalid(path.as_str(), Value::from(""), detail)
-    };
+    let said = |text: &str| nameless(format!("\"{path}\" {text}"));
     if !checks.any_of.is_empty() {
         let results: Vec<_> = checks.any_of.iter().map(try_one).collect();
         if !results.iter().any(Vec::is_empty) {
@@ -173,6 +200,11 @@ fn junctors(node: &Node, value: &Value, path: &PathBuf, errors: &mut Vec<FieldEr
     {
         errors.push(said("must not validate the schema (not)"));
     }
+}
+
+/// Some errors name the field in their text only.
+fn nameless(detail: String) -> FieldError {
+    FieldError::invalid("", "", detail)
 }
 
 /// Of several failed alternatives, the one that came closest explains the most.
@@ -215,6 +247,18 @@ fn string(node: &Node, text: &str, path: &PathBuf, errors: &mut Vec<FieldError>)
 
 fn numeric(node: &Node, number: &Number, path: &PathBuf, errors: &mut Vec<FieldError>) {
     let checks = &node.checks;
+    let integer = node.kind == NodeType::Integer;
+    match checks.format.filter(|f| !in_range(*f, number)) {
+        Some(format) => errors.push(nameless(format!(
+            "Checked value must be of type {} with format {} in {path}",
+            node.kind.name(),
+            format.name()
+        ))),
+        None if integer && !is_whole(number) => errors.push(nameless(format!(
+            "Checked value must be of type integer (default format) in {path}"
+        ))),
+        None => {}
+    }
     let mut fail = |detail: String| {
         errors.push(FieldError::invalid(
             path.as_str(),
@@ -222,13 +266,6 @@ fn numeric(node: &Node, number: &Number, path: &PathBuf, errors: &mut Vec<FieldE
             detail,
         ));
     };
-    if let Some(format) = checks.format.filter(|f| !in_range(*f, number)) {
-        fail(format!(
-            "Checked value must be of type {} with format {}",
-            node.kind.name(),
-            format.name()
-        ));
-    }
     if let Some(factor) = &checks.multiple_of
         && !is_multiple(number, factor)
     {
@@ -311,21 +348,6 @@ fn shown(limit: &Number, value: &Number) -> String {
         (_, Some(limit)) => go_float(limit),
         _ => limit.to_string(),
     }
-}
-
-/// Go's `%v` of a float64: the shortest form, with an exponent below 1e-4 and from 1e21 (1e6 for round numbers) on.
-fn go_float(value: f64) -> String {
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    let text = format!("{value:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) {
-        return format!("{value}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
 fn array(
