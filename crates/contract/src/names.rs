@@ -307,8 +307,8 @@ impl Mapping {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    use super::{Strategy, *};
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
     use rstest::rstest;
 
     #[rstest]
@@ -360,10 +360,9 @@ mod tests {
         assert_eq!(namespaced.to_consumer(&ProviderKey::new(None, "a"), &none), None);
     }
 
-    fn name() -> impl Strategy_<Value = String> {
+    fn name() -> impl proptest::strategy::Strategy<Value = String> {
         "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
     }
-    use proptest::strategy::Strategy as Strategy_;
 
     proptest! {
         #[test]

@@ -1,1 +1,156 @@
 //! Admission policies at the consumer (Kubernetes 1.30 and later) that narrow what RBAC cannot say (`contract.md` §2).
+//!
+//! A person's credential creates them beside [`super::consumer`]'s objects, where the API server serves them:
+//!
+//! - one per binding: the agent may bind `kube-bind:<binding>:claims`, to itself only, in a namespace where an object of a
+//!   bound kind exists, so that `bind` does not open `kube-system`. Objects of the kind are the policy's parameters;
+//!   without one it denies;
+//! - one for the agent: of claimed kinds it creates only what carries the label of a binding, changes and deletes only what
+//!   already carries it, and never moves an object from one binding to another. (Policies add up, so one per binding would
+//!   make two bindings exclude each other.)
+//!
+//! Admission never sees reads: reading claimed kinds where the kind is used stays open.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, KONNECTOR, LABEL_BINDING};
+
+use super::consumer::claims_role_name;
+use crate::claims::CLAIMABLE;
+
+/// A bound kind as a policy's parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundKind {
+    /// API group.
+    pub group: String,
+    /// A served version.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+}
+
+/// A policy and what puts it in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The rules.
+    pub policy: ValidatingAdmissionPolicy,
+    /// Puts them in force.
+    pub binding: ValidatingAdmissionPolicyBinding,
+}
+
+/// RoleBindings to a binding's claims role: only to the agent, only where an object of the kind exists. Of an export with
+/// several kinds give the one that the claims refer to.
+pub fn where_used(binding: &str, binding_uid: Option<&str>, bound: &BoundKind) -> Policy {
+    let name = format!("kube-bind:{binding}:where-used");
+    let role = claims_role_name(binding);
+    let api_version = format!("{}/{}", bound.group, bound.version);
+    let to_agent = format!(
+        "object.subjects.all(s, s.kind == 'ServiceAccount' && s.name == '{KONNECTOR}' && s.namespace == '{CONSUMER_NAMESPACE}')"
+    );
+    let spec = ValidatingAdmissionPolicySpec {
+        failure_policy: Some("Fail".into()),
+        param_kind: Some(ParamKind { api_version: Some(api_version), kind: Some(bound.kind.clone()) }),
+        match_constraints: Some(rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"])),
+        match_conditions: Some(vec![by_agent(), condition("to-claims", format!("object.roleRef.name == '{role}'"))]),
+        validations: Some(vec![
+            validation(
+                "params != null".to_owned(),
+                format!("the agent may use the claims of binding {binding} only in namespaces with a {}", bound.kind),
+            ),
+            validation(to_agent, format!("the agent may give the claims of binding {binding} only to itself")),
+        ]),
+        ..Default::default()
+    };
+    let param_ref = ParamRef {
+        selector: Some(LabelSelector::default()),
+        parameter_not_found_action: Some("Deny".into()),
+        ..Default::default()
+    };
+    let labels = BTreeMap::from([(LABEL_BINDING.to_owned(), binding.to_owned())]);
+    let annotations = binding_uid.map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())]));
+    policy(&name, Some(labels), annotations, spec, Some(param_ref))
+}
+
+/// Objects of claimed kinds: the agent touches only what carries a binding's label.
+pub fn only_ours() -> Policy {
+    let labelled = |object: &str| format!("has({object}.metadata.labels) && '{LABEL_BINDING}' in {object}.metadata.labels");
+    let spec = ValidatingAdmissionPolicySpec {
+        failure_policy: Some("Fail".into()),
+        match_constraints: Some(rules("", &CLAIMABLE, &["CREATE", "UPDATE", "DELETE"])),
+        match_conditions: Some(vec![
+            by_agent(),
+            // The agent's own credentials in its own namespace are not claimed objects.
+            condition("not-its-own", format!("request.namespace != '{CONSUMER_NAMESPACE}'")),
+        ]),
+        validations: Some(vec![
+            validation(
+                format!("request.operation == 'DELETE' || ({})", labelled("object")),
+                format!("the agent writes claimed objects only with the label {LABEL_BINDING}"),
+            ),
+            validation(
+                format!("request.operation == 'CREATE' || ({})", labelled("oldObject")),
+                format!("the agent changes and deletes only objects with the label {LABEL_BINDING}"),
+            ),
+            validation(
+                format!(
+                    "request.operation != 'UPDATE' || \
+                     object.metadata.labels['{LABEL_BINDING}'] == oldObject.metadata.labels['{LABEL_BINDING}']"
+                ),
+                format!("the agent does not change the label {LABEL_BINDING}"),
+            ),
+        ]),
+        ..Default::default()
+    };
+    policy("kube-bind:only-ours", None, None, spec, None)
+}
+
+fn policy(
+    name: &str,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    spec: ValidatingAdmissionPolicySpec,
+    param_ref: Option<ParamRef>,
+) -> Policy {
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels, annotations, ..Default::default() };
+    Policy {
+        policy: ValidatingAdmissionPolicy { metadata: metadata.clone(), spec: Some(spec), status: None },
+        binding: ValidatingAdmissionPolicyBinding {
+            metadata,
+            spec: ValidatingAdmissionPolicyBindingSpec {
+                policy_name: name.to_owned(),
+                param_ref,
+                validation_actions: vec!["Deny".into()],
+                ..Default::default()
+            },
+        },
+    }
+}
+
+fn rules(group: &str, resources: &[&str], operations: &[&str]) -> MatchResources {
+    let rule = NamedRuleWithOperations {
+        api_groups: Some(vec![group.to_owned()]),
+        api_versions: Some(vec!["*".into()]),
+        operations: Some(super::strings(operations)),
+        resources: Some(super::strings(resources)),
+        ..Default::default()
+    };
+    MatchResources { resource_rules: Some(vec![rule]), ..Default::default() }
+}
+
+fn by_agent() -> MatchCondition {
+    let agent = format!("system:serviceaccount:{CONSUMER_NAMESPACE}:{KONNECTOR}");
+    condition("by-the-agent", format!("request.userInfo.username == '{agent}'"))
+}
+
+fn condition(name: &str, expression: String) -> MatchCondition {
+    MatchCondition { name: name.to_owned(), expression }
+}
+
+fn validation(expression: String, message: String) -> Validation {
+    Validation { expression, message: Some(message), ..Default::default() }
+}

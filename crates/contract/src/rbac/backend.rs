@@ -68,9 +68,6 @@ pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterR
     }
 }
 
-/// ClusterRole and ClusterRoleBinding of those who may bind (reference §1.5); the binding's subjects are the backend's.
-pub const OIDC_USER: &str = "kube-bind-oidc-user";
-
 /// What the backend may do everywhere.
 pub fn base() -> ClusterRole {
     let mut rules = vec![
@@ -107,12 +104,13 @@ pub fn base() -> ClusterRole {
         on("", &["namespaces"], &VERBS),
         on(super::RBAC_GROUP, &["roles", "clusterroles"], &["get", "list", "watch"]),
         // Creating a binding needs `bind` on what it refers to, which is only given by name.
-        on(super::RBAC_GROUP, &["rolebindings", "clusterrolebindings"], &["get", "list", "watch", "create"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "watch", "create"]),
         on("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
         on("", &["events"], &["create", "patch"]),
         on("events.k8s.io", &["events"], &["create", "patch"]),
     ];
     rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [CONTRACTS, OFFERS, OIDC_USER], &["bind"]));
+    rules.extend(named(super::RBAC_GROUP, &["rolebindings"], [CONTRACTS, OFFERS], &["patch", "delete"]));
     // Who may bind. Written by apply, which honours the name on create.
     rules.extend(named(super::RBAC_GROUP, &["clusterrolebindings"], [OIDC_USER], &["get", "create", "patch"]));
     ClusterRole { metadata: meta(BASE, None), rules: Some(rules), ..Default::default() }
@@ -170,48 +168,6 @@ pub fn offer_command(kind: &GroupResource) -> String {
 /// Binds [`offers`] to the backend in a mapped namespace. The backend creates it first, then the consumer's Role.
 pub fn offers_in(backend: &Subject, mapped_namespace: &str) -> RoleBinding {
     in_namespace(OFFERS, backend, mapped_namespace)
-}
-
-/// What a person needs who may bind: the backend asks for the verb `bind` on `kube-bind.io` (reference §2.4, §5.1). Comes
-/// with the installation.
-pub fn oidc_user() -> ClusterRole {
-    let urls = PolicyRule {
-        non_resource_urls: Some(super::strings(&["/", "/api", "/api/*", "/apis", "/apis/*"])),
-        verbs: super::strings(&["access"]),
-        ..Default::default()
-    };
-    // Here `*` stands for "no resource in particular": the review names none.
-    let rules = vec![on(BIND, &["*"], &["bind"]), urls];
-    ClusterRole { metadata: meta(OIDC_USER, None), rules: Some(rules), ..Default::default() }
-}
-
-/// Name of ClusterRole and ClusterRoleBinding for a cluster-scoped kind that consumers share on purpose (the template says
-/// `sharedClusterScope`; RBAC cannot fence its objects by name).
-pub fn shared_name(kind: &GroupResource) -> String {
-    format!("kube-bind-shared:{kind}")
-}
-
-/// What every consumer of a shared kind may do. The provider creates it: it is the provider's word that the kind is shared.
-pub fn shared(kind: &GroupResource) -> ClusterRole {
-    ClusterRole { metadata: meta(&shared_name(kind), None), rules: Some(vec![offer_rule(kind)]), ..Default::default() }
-}
-
-/// Binds [`shared`] to the consumers that have the kind.
-pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterRoleBinding {
-    ClusterRoleBinding {
-        metadata: meta(&shared_name(kind), None),
-        role_ref: role_ref("ClusterRole", &shared_name(kind)),
-        subjects: (!consumers.is_empty()).then_some(consumers),
-    }
-}
-
-/// What the backend needs beyond [`base`] to bind consumers to [`shared`]: the provider adds it to the base ClusterRole.
-pub fn shared_rules(kind: &GroupResource) -> Vec<PolicyRule> {
-    let name = shared_name(kind);
-    let mut rules: Vec<PolicyRule> =
-        named(super::RBAC_GROUP, &["clusterrolebindings"], [&name], &["patch", "delete"]).into_iter().collect();
-    rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [&name], &["bind"]));
-    rules
 }
 
 fn in_namespace(role: &str, backend: &Subject, namespace: &str) -> RoleBinding {

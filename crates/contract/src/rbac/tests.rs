@@ -159,3 +159,21 @@ fn a_label_without_the_grant_is_not_an_offer() {
     assert!(backend::is_granted(&extended, &GroupResource::new("x.com", "xs")));
     assert_eq!(backend::offer_command(&mangodbs()), "kubectl bind provider offer mangodbs.mangodb.com");
 }
+
+#[test]
+fn admission_policies_are_golden() {
+    let bound = admission::BoundKind { group: "mangodb.com".into(), version: "v1alpha1".into(), kind: "MongoDB".into() };
+    let policies = [admission::only_ours(), admission::where_used("mangodb", Some("uid"), &bound)];
+    let objects: Vec<Value> = policies.iter().flat_map(|policy| [value(&policy.policy), value(&policy.binding)]).collect();
+    insta::assert_snapshot!(yaml(&objects));
+}
+
+#[test]
+fn shared_kinds_are_the_providers_word() {
+    let kind = mangodbs();
+    assert_eq!(backend::shared(&kind).metadata.name.unwrap(), backend::shared_name(&kind));
+    let binding = backend::shared_binding(&kind, vec![service_account("cluster-x", "kube-binder")]);
+    assert_eq!(binding.role_ref.name, "kube-bind-shared:mangodbs.mangodb.com");
+    assert!(backend::shared_rules(&kind).iter().all(|rule| rule.resource_names.is_some()), "only by name");
+    assert!(!backend::base().rules.unwrap().iter().any(|rule| rule.resource_names.iter().flatten().any(|name| name.contains("shared"))));
+}
