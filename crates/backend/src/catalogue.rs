@@ -273,11 +273,7 @@ fn ungranted(kind: &OfferedKind, grants: Option<&Value>) -> Option<String> {
 fn bad_claim(claim: &PermissionClaim, grants: Option<&Value>) -> Option<String> {
     let resource = claim.group_resource();
     if let Err(err) = contract::Claim::parse(claim) {
-        return Some(format!("its claim on {resource} cannot be used: {err}"));
-    }
-    if !resource.group.is_empty() || !CLAIMABLE.iter().any(|(plural, ..)| *plural == resource.resource) {
-        let names: Vec<&str> = CLAIMABLE.iter().map(|(plural, ..)| *plural).collect();
-        return Some(format!("its claim on {resource} cannot be used: only {} can be claimed", names.join(", ")));
+        return Some(err.to_string());
     }
     if granted(grants, &resource.group, &resource.resource, &CLAIM_VERBS) {
         return None;
@@ -364,7 +360,7 @@ mod tests {
         assert!(problem(vec![template("t", "g.io", "things", json!([]))], vec![]).unwrap().contains("no CRD things.g.io"));
         assert_eq!(problem(vec![template("t", "g.io", "things", claim("secrets"))], things()), None);
         assert!(problem(vec![template("t", "g.io", "things", claim("configmaps"))], things()).unwrap().contains("no grant"));
-        assert!(problem(vec![template("t", "g.io", "things", claim("pods"))], things()).unwrap().contains("can be claimed"));
+        assert!(problem(vec![template("t", "g.io", "things", claim("pods"))], things()).unwrap().contains("cannot be claimed"));
     }
 
     #[test]

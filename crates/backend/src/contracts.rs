@@ -124,11 +124,11 @@ fn belongs(namespace: &Value, person: &Person) -> bool {
     if !issuer.is_empty() && issuer != person.issuer {
         return false;
     }
-    let listed = |name: &str, wanted: &str| annotation(namespace, name).split(',').map(str::trim).any(|item| item == wanted);
+    let listed = |name: &str, wanted: &str| !wanted.is_empty() && annotation(namespace, name).split(',').map(str::trim).any(|item| item == wanted);
     let author = annotation(namespace, ANNOTATION_AUTHOR);
     (!author.is_empty() && author == person.subject)
         || listed(ANNOTATION_ALLOWED_SUBJECTS, &person.subject)
-        || person.groups.iter().any(|group| !group.is_empty() && listed(ANNOTATION_ALLOWED_GROUPS, group))
+        || person.groups.iter().any(|group| listed(ANNOTATION_ALLOWED_GROUPS, group))
 }
 
 /// The contract of this person for that consumer cluster, if there is one.

@@ -193,6 +193,6 @@ mod tests {
 
     #[test]
     fn challenge_is_the_one_of_the_rfc() {
-        assert_eq!(s256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"), "E9Melhoa2OwvFrEMTJHCM-cGSjMRJ3nqjz2SRnq3Ecs");
+        assert_eq!(s256("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     }
 }

@@ -137,13 +137,13 @@ mod tests {
     #[test]
     fn writes_what_people_write() {
         let text = write(
-            &json!({"spec": {"size": "XL", "on": "y", "n": [1, {"b": "x", "a": "1"}], "e": {}}, "kind": "K",
+            &json!({"spec": {"size": "XL", "on": "y", "list": [1, {"b": "x", "a": "1"}], "e": {}}, "kind": "K",
                     "apiVersion": "g/v1", "metadata": {"name": "a"}}),
             0,
         );
         assert_eq!(
             text,
-            "apiVersion: g/v1\nkind: K\nmetadata:\n  name: a\nspec:\n  e: {}\n  n:\n  - 1\n  - a: \"1\"\n    b: x\n  \"on\": \"y\"\n  size: XL\n"
+            "apiVersion: g/v1\nkind: K\nmetadata:\n  name: a\nspec:\n  e: {}\n  list:\n  - 1\n  - a: \"1\"\n    b: x\n  \"on\": \"y\"\n  size: XL\n"
         );
         let back: Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back["spec"]["on"], json!("y"));

@@ -1,0 +1,172 @@
+//! What an administrator does to a fresh cluster: CRDs, ServiceAccounts, generated rights, the offering. Everything is
+//! applied, so a restart on the same data folder changes nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use contract::rbac;
+use controlplane::ControlPlane;
+use jiff::Timestamp;
+use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR_LEASE};
+use kube_client::api::{Api, FieldManager, Subresource};
+use kube_client::connect;
+use kube_client::resource::Resource;
+use kube_client::store::ObjectKey;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// Where backend and agent have their ServiceAccounts.
+pub(super) const NAMESPACE: &str = CONSUMER_NAMESPACE;
+/// The backend's ServiceAccount.
+pub(super) const BACKEND: &str = "backend";
+
+const MANAGER: FieldManager = FieldManager("kube-bind-dev");
+const RBAC: &str = "rbac.authorization.k8s.io";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An administrator at work on one logical cluster.
+pub(super) struct Setup {
+    api: Api,
+}
+
+impl Setup {
+    pub(super) async fn connect(kubeconfig: &str, side: &str) -> Result<Self> {
+        let connection = connect::from_kubeconfig(kubeconfig, None).await?;
+        Ok(Self { api: Api::new(connection.client, side) })
+    }
+
+    /// A provider: kinds of kube-bind, the backend's account and rights, the kind that is offered, and the offering.
+    pub(super) async fn provider(&self, crd: &str, template: &str) -> Result<()> {
+        let crd = apimachinery::yaml::document(crd)?;
+        let template = apimachinery::yaml::document(template)?;
+        for kind in kube_bind_api::provider_crds() {
+            self.crd(&json!(kind)).await?;
+        }
+        self.crd(&crd).await?;
+        self.apply("", "v1", "namespaces", "Namespace", &json!({"metadata": {"name": NAMESPACE}})).await?;
+        self.account(BACKEND).await?;
+        let backend = rbac::service_account(NAMESPACE, BACKEND);
+        self.rbac("clusterroles", "ClusterRole", &rbac::backend::base()).await?;
+        self.rbac("clusterrolebindings", "ClusterRoleBinding", &rbac::backend::base_binding(&backend)).await?;
+        self.rbac("clusterroles", "ClusterRole", &rbac::backend::contracts()).await?;
+        self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await?;
+        // The provider extends this one to offer more; that must survive a restart.
+        let offers = rbac::backend::offers([&super::kind_of(&crd)]);
+        let roles = Resource::new(RBAC, "v1", "clusterroles", "ClusterRole");
+        if self.api.get_opt(&roles, &ObjectKey::new("", rbac::backend::OFFERS)).await?.is_none() {
+            self.rbac("clusterroles", "ClusterRole", &offers).await?;
+        }
+        self.apply(kube_bind_api::GROUP, kube_bind_api::VERSION, "apiserviceexporttemplates", "APIServiceExportTemplate", &template).await
+    }
+
+    /// A consumer: the agent's kinds, account and base rights.
+    pub(super) async fn consumer(&self) -> Result<()> {
+        let base = rbac::consumer::base();
+        for kind in kube_bind_api::consumer_crds() {
+            self.crd(&json!(kind)).await?;
+        }
+        self.apply("", "v1", "namespaces", "Namespace", &json!(base.namespace)).await?;
+        self.account(kube_bind_api::constants::KONNECTOR).await?;
+        self.rbac("clusterroles", "ClusterRole", &base.cluster_role).await?;
+        self.rbac("clusterrolebindings", "ClusterRoleBinding", &base.cluster_role_binding).await?;
+        self.rbac("roles", "Role", &base.role).await?;
+        self.rbac("rolebindings", "RoleBinding", &base.role_binding).await
+    }
+
+    /// A ServiceAccount with a Secret for a token that lasts.
+    async fn account(&self, name: &str) -> Result<()> {
+        let metadata = json!({"metadata": {"name": name, "namespace": NAMESPACE}});
+        self.apply("", "v1", "serviceaccounts", "ServiceAccount", &metadata).await?;
+        let secret = json!({
+            "metadata": {"name": format!("{name}-token"), "namespace": NAMESPACE, "annotations": {"kubernetes.io/service-account.name": name}},
+            "type": "kubernetes.io/service-account-token",
+        });
+        self.apply("", "v1", "secrets", "Secret", &secret).await
+    }
+
+    /// The token of a ServiceAccount, once the token controller has written it.
+    pub(super) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
+        let secrets = Resource::new("", "v1", "secrets", "Secret");
+        let key = ObjectKey::new(namespace, format!("{account}-token"));
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(secret) = self.api.get_opt(&secrets, &key).await?
+                && let Some(token) = secret.pointer("/data/token").and_then(Value::as_str)
+            {
+                return Ok(String::from_utf8(STANDARD.decode(token)?)?);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the ServiceAccount {namespace}/{account} got no token")
+    }
+
+    /// Waits until the agent holds its Lease.
+    pub(super) async fn agent_lives(&self) -> Result<()> {
+        let leases = Resource::new("coordination.k8s.io", "v1", "leases", "Lease");
+        let key = ObjectKey::new(CONSUMER_NAMESPACE, KONNECTOR_LEASE);
+        let started = Timestamp::now();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while Instant::now() < deadline {
+            let lease = self.api.get_opt(&leases, &key).await?.unwrap_or_default();
+            let renewed = lease.pointer("/spec/renewTime").and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
+            if renewed.is_some_and(|renewed| renewed >= started) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the agent does not take its Lease {CONSUMER_NAMESPACE}/{KONNECTOR_LEASE}")
+    }
+
+    async fn crd(&self, crd: &Value) -> Result<()> {
+        self.apply("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", crd).await?;
+        let name = crd.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let crds = Resource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let live = self.api.get(&crds, &ObjectKey::new("", name)).await?;
+            let conditions = live.pointer("/status/conditions").and_then(Value::as_array);
+            let mut conditions = conditions.into_iter().flatten();
+            if conditions.any(|condition| condition["type"] == "Established" && condition["status"] == "True") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("the CustomResourceDefinition {name} does not get established")
+    }
+
+    async fn rbac(&self, plural: &str, kind: &str, object: &impl Serialize) -> Result<()> {
+        self.apply(RBAC, "v1", plural, kind, &json!(object)).await
+    }
+
+    async fn apply(&self, group: &str, version: &str, plural: &str, kind: &str, object: &Value) -> Result<()> {
+        let resource = Resource::new(group, version, plural, kind);
+        let mut object = object.clone();
+        object["apiVersion"] = json!(resource.api_version());
+        object["kind"] = json!(kind);
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
+        self.api.apply(&resource, &key, &object, MANAGER, Subresource::Main).await?;
+        Ok(())
+    }
+}
+
+/// A client with an administrator's kubeconfig.
+pub(super) async fn client(kubeconfig: &str) -> Result<kube::Client> {
+    Ok(connect::from_kubeconfig(kubeconfig, None).await.context("the administrator's kubeconfig")?.client)
+}
+
+/// A kubeconfig with a token for a logical cluster.
+pub(super) fn kubeconfig(control_plane: &ControlPlane, cluster: &str, user: &str, token: &str) -> String {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": cluster,
+        "clusters": [{"name": cluster, "cluster": {
+            "server": control_plane.cluster_url(cluster), "certificate-authority-data": STANDARD.encode(control_plane.ca_pem()),
+        }}],
+        "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user, "namespace": NAMESPACE}}],
+        "users": [{"name": user, "user": {"token": token}}],
+    });
+    apimachinery::yaml::write(&config)
+}
