@@ -32,7 +32,7 @@ pub(super) fn json(code: u16, value: &Value) -> Response<HttpBody> {
 /// A JSON value in the format the client asked for.
 pub(super) fn value(code: u16, output: &Output, value: &Value) -> Response<HttpBody> {
     match output.format {
-        Format::Json => json(code, value),
+        Format::Json | Format::Protobuf => json(code, value),
         Format::Yaml => bytes(code, "application/yaml", apimachinery::yaml::write(value)),
     }
 }
@@ -40,7 +40,7 @@ pub(super) fn value(code: u16, output: &Output, value: &Value) -> Response<HttpB
 /// JSON text in the format the client asked for.
 pub(super) fn text(code: u16, output: &Output, text: Bytes) -> Response<HttpBody> {
     match output.format {
-        Format::Json => bytes(code, "application/json", text),
+        Format::Json | Format::Protobuf => bytes(code, "application/json", text),
         Format::Yaml => value(code, output, &serde_json::from_slice(&text).unwrap_or_default()),
     }
 }

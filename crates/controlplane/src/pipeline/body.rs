@@ -32,6 +32,8 @@ pub enum Format {
     Json,
     /// `application/yaml`; JSON is a part of it.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`, for built-in kinds.
+    Protobuf,
 }
 
 impl Body {
@@ -46,6 +48,7 @@ impl Body {
                 Ok(_) => decode_json(bytes, seed),
                 Err(_) => decode_yaml(bytes),
             },
+            Format::Protobuf => crate::registry::protobuf::decode(bytes),
         };
         let value = value.map_err(|why| StatusError::bad_request(format!("error decoding the request body: {why}")))?;
         Ok(Self { value, duplicates: duplicates.into_inner() })

@@ -5,7 +5,11 @@
 
 pub mod builtin;
 pub mod catalog;
+pub mod crd;
+pub mod lazy;
+pub mod protobuf;
 pub mod resource;
 
 pub use catalog::Catalog;
+pub use lazy::Lazy;
 pub use resource::{GroupResource, Resource, ScalePaths, StoredAs, Subresource};
