@@ -166,6 +166,23 @@ fn masked(object: &Value) -> Value {
     object
 }
 
+/// Appends where two values differ.
+fn differences(expected: &Value, got: &Value, at: &str, report: &mut String) {
+    match (expected, got) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
+                let (a, b) = (a.get(key), b.get(key));
+                match (a, b) {
+                    (Some(a), Some(b)) => differences(a, b, &format!("{at}/{key}"), report),
+                    _ => report.push_str(&format!("\n  {at}/{key}: expected {a:?}, got {b:?}")),
+                }
+            }
+        }
+        _ if expected == got => {}
+        _ => report.push_str(&format!("\n  {at}: expected {expected}, got {got}")),
+    }
+}
+
 #[test]
 fn every_recorded_step_gives_the_same_object_and_owners() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("recorded/apply.json")).unwrap();
@@ -190,10 +207,12 @@ fn every_recorded_step_gives_the_same_object_and_owners() {
             };
             let shown = answer.as_ref().map(masked).map_err(Clone::clone);
             if shown != expected {
-                wrong.push(format!(
-                    "{name} step {index} {}\n  expected {expected:?}\n  got      {shown:?}",
-                    step["body"]
-                ));
+                let mut report = format!("{name} step {index} {} {}", step["op"], step["body"]);
+                match (&expected, &shown) {
+                    (Ok(expected), Ok(shown)) => differences(expected, shown, "", &mut report),
+                    _ => report.push_str(&format!("\n  expected {expected:?}\n  got      {shown:?}")),
+                }
+                wrong.push(report);
             }
             if let Ok(object) = answer {
                 live = Some(object);

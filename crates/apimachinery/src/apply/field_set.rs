@@ -135,7 +135,7 @@ impl FieldSet {
         (!below.is_empty()).then_some(below)
     }
 
-    /// All paths, in order.
+    /// All paths; at each level first those that end there, then what is below, as Kubernetes lists conflicts.
     pub fn paths(&self) -> Vec<Vec<PathElement>> {
         let mut paths = Vec::new();
         self.collect(&mut Vec::new(), &mut paths);
@@ -143,11 +143,13 @@ impl FieldSet {
     }
 
     fn collect(&self, prefix: &mut Vec<PathElement>, paths: &mut Vec<Vec<PathElement>>) {
+        for (element, _) in self.entries.iter().filter(|(_, entry)| entry.member) {
+            prefix.push(element.clone());
+            paths.push(prefix.clone());
+            prefix.pop();
+        }
         for (element, entry) in &self.entries {
             prefix.push(element.clone());
-            if entry.member {
-                paths.push(prefix.clone());
-            }
             entry.below.collect(prefix, paths);
             prefix.pop();
         }

@@ -208,6 +208,8 @@ pub fn apply(
             errors,
         });
     }
+    let said = &config;
+    let config = object::owned_part(&config, options.reset);
     match try_apply(live, &config, options, &root) {
         // `kubectl apply --server-side` after client-side apply: what that applied may be taken over.
         Err(ApplyError::Conflicts(conflicts))
@@ -224,10 +226,27 @@ pub fn apply(
     }
     .map(|mut new| {
         if options.manager == last_applied::MANAGER && options.subresource.is_empty() {
-            last_applied::refresh(&mut new, &config);
+            last_applied::refresh(&mut new, said);
         }
         new
     })
+}
+
+/// Whether two states of an object differ at most in the times of their managedFields: then there is nothing to write.
+pub fn equal_but_times(a: &Value, b: &Value) -> bool {
+    fn managed(object: &Value) -> Option<Managed> {
+        let mut managed = Managed::decode(object)?;
+        for owner in &mut managed.owners {
+            owner.time = None;
+        }
+        managed.owners.sort_by(|a, b| {
+            let key = |o: &Owner| (o.operation, o.manager.clone(), o.api_version.clone(), o.subresource.clone());
+            key(a).cmp(&key(b))
+        });
+        Some(managed)
+    }
+    managed(a) == managed(b)
+        && object::without_managed_fields(a) == object::without_managed_fields(b)
 }
 
 fn try_apply(
@@ -267,7 +286,8 @@ fn try_apply(
         .reset
         .filter_comparison(typed::compare(root, &old, &new));
     take_over(&mut managed, &me, &comparison, options.force)?;
-    let unchanged = comparison.is_same() && live.is_some();
+    // A new order alone changes the object, though nobody's fields.
+    let unchanged = live.is_some() && typed::equal(&old, &new);
     // Who only joins the owners of what is there already gets no time, as in Kubernetes.
     if !unchanged {
         me.time = Some(now);

@@ -7,7 +7,10 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
-use super::field_set::{FieldSet, PathElement};
+use super::{
+    ResetFields,
+    field_set::{FieldSet, PathElement},
+};
 use crate::schema::{Node, metadata};
 
 /// Fields that the server sets, or that identify the object.
@@ -57,6 +60,35 @@ pub(super) fn without_managed_fields(object: &Value) -> Value {
         metadata.remove("managedFields");
     }
     object
+}
+
+/// What a configuration can own through an endpoint: without the fields that the endpoint ignores, and without the
+/// metadata that the server sets (`creationTimestamp: null` is in many configurations).
+pub(super) fn owned_part(config: &Value, reset: ResetFields) -> Value {
+    const SERVERS: [&str; 8] = [
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "managedFields",
+    ];
+    let mut config = config.clone();
+    let Some(map) = config.as_object_mut() else {
+        return config;
+    };
+    map.retain(|name, _| {
+        matches!(name.as_str(), "apiVersion" | "kind" | "metadata") || !reset.ignores(name)
+    });
+    if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
+        metadata.retain(|name, _| {
+            let identity = matches!(name.as_str(), "name" | "namespace" | "generateName");
+            identity || (!reset.ignores("metadata") && !SERVERS.contains(&name.as_str()))
+        });
+    }
+    config
 }
 
 /// `namespace/name; group/version, Kind=Kind`.

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use serde_json::Value;
+
 use super::node::{ListType, MapType, Node, NodeType};
 
 /// The node of `metadata`.
@@ -14,6 +16,20 @@ pub(crate) static NODE: LazyLock<Arc<Node>> = LazyLock::new(|| Arc::new(object_m
 
 /// The node of `apiVersion` and `kind`.
 pub(crate) static TEXT: LazyLock<Arc<Node>> = LazyLock::new(|| scalar(NodeType::String));
+
+/// Leaves out what ObjectMeta does not write: nulls and empty values.
+pub(super) fn tidy(metadata: &mut Value) {
+    if let Value::Object(map) = metadata {
+        map.retain(|_, value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            Value::Bool(_) => true,
+            Value::Number(number) => number.as_i64() != Some(0),
+        });
+    }
+}
 
 fn scalar(kind: NodeType) -> Arc<Node> {
     Arc::new(Node {

@@ -32,6 +32,7 @@ fn prune(node: &Node, value: &mut Value, root: bool, path: &mut PathBuf, dropped
                     path.field(name, |path| {
                         prune(&metadata::NODE, child, false, path, dropped)
                     });
+                    metadata::tidy(child);
                     return true;
                 }
                 match node.field(name) {
