@@ -60,12 +60,12 @@ async fn authorize(State(flow): Shared, headers: HeaderMap, Query(query): Query<
 struct LoginForm {
     interaction: String,
     username: String,
-    password: SecretString,
+    password: String,
 }
 
 async fn login(State(flow): Shared, headers: HeaderMap, Form(form): Form<LoginForm>) -> Response {
     let browser = browser(&headers).unwrap_or_default();
-    let (step, renewed) = flow.lock().login(&form.interaction, &browser, form.username.trim(), &form.password);
+    let (step, renewed) = flow.lock().login(&form.interaction, &browser, form.username.trim(), &SecretString::from(form.password));
     page(step, renewed)
 }
 

@@ -90,7 +90,7 @@ impl Setup {
     /// The token of a ServiceAccount, once the token controller has written it.
     pub(super) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let secrets = Resource::new("", "v1", "secrets", "Secret");
-        let key = ObjectKey::new(namespace, format!("{account}-token"));
+        let key = ObjectKey::new(namespace, &format!("{account}-token"));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(secret) = self.api.get_opt(&secrets, &key).await?

@@ -224,7 +224,9 @@ impl Stage {
         let token = setup.token(cluster::NAMESPACE, kube_bind_api::constants::KONNECTOR).await?;
         let kubeconfig = cluster::kubeconfig(&self.control_plane, CONSUMER, "konnector", &token);
         self.folder.write("konnector.kubeconfig", &kubeconfig)?;
-        let config = konnector::Config { kubeconfig: Some(kubeconfig), identity: "kube-bind-dev".to_owned(), ..konnector::Config::default() };
+        let mut config = konnector::Config::from_kubeconfig(&kubeconfig).await?;
+        // The same name after a restart: its own Lease need not expire first.
+        config.identity = "kube-bind-dev".to_owned();
         let shutdown = self.shutdown.clone();
         self.tasks.push(("konnector", tokio::spawn(async move { Ok(konnector::run(config, shutdown).await?) })));
         self.folder.write("consumer.kubeconfig", &admin)?;
