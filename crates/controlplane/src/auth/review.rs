@@ -10,6 +10,7 @@ use apimachinery::status::{Cause, StatusError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::rbac::rules::quoted_list;
 use super::service_account::{Bound, ISSUER, Reference, bound_token};
 use super::{Auth, Rbac};
 use crate::request::{Attributes, ObjectReader, UserInfo};
@@ -166,7 +167,22 @@ impl Auth {
                     wanted.iter().filter(|audience| meant_for.is_empty() || meant_for.contains(audience)).collect();
                 json!({"authenticated": true, "user": user_json(&user), "audiences": met})
             }
-            None => json!({"user": {}, "error": "invalid bearer token"}),
+            None => {
+                let meant_for =
+                    self.verified.claims(&self.key, token).map(|claims| claims.aud.clone()).unwrap_or_default();
+                let own = [ISSUER.to_owned()];
+                let wanted = if audiences.is_empty() { &own[..] } else { &audiences };
+                let error = if meant_for.is_empty() || meant_for.iter().any(|audience| wanted.contains(audience)) {
+                    "invalid bearer token".to_owned()
+                } else {
+                    format!(
+                        "[invalid bearer token, token audiences {} is invalid for the target audiences {}]",
+                        quoted_list(&meant_for),
+                        quoted_list(wanted)
+                    )
+                };
+                json!({"user": {}, "error": error})
+            }
         })
     }
 

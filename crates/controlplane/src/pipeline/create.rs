@@ -72,7 +72,7 @@ impl Core {
                 metadata::of(&mut object).insert("name".into(), name.into());
             }
             let named_target = Target { name: metadata::text(&object, "name").into(), ..target.clone() };
-            match self.create_named(ctx, &named_target, object, track).await {
+            match self.create_named(ctx, &named_target, object, track, &target.name).await {
                 Err(error) if !named && error.reason == Reason::AlreadyExists => {}
                 other => return other,
             }
@@ -80,12 +80,14 @@ impl Core {
         Err(StatusError::generate_name_conflict(&resource.group, &resource.plural, &generate))
     }
 
+    /// `addressed` is the name in the URL (none for a POST).
     async fn create_named(
         &self,
         ctx: &Context,
         target: &Target,
         mut object: Value,
         track: bool,
+        addressed: &str,
     ) -> Result<Outcome, StatusError> {
         let resource = &target.resource;
         let meta = metadata::of(&mut object);
@@ -103,8 +105,8 @@ impl Core {
             map.remove("status");
         }
         resource.schema.apply_defaults(&mut object);
-        let mut admission = admission::Admission { core: self, ctx, target, old: None, warnings: Vec::new() };
-        admission.mutate(&mut object)?;
+        let mut admission = admission::Admission { core: self, ctx, target, addressed, old: None, warnings: Vec::new() };
+        admission.default(&mut object);
         if track {
             let options = UpdateOptions {
                 manager: ctx.manager.clone(),
@@ -114,6 +116,7 @@ impl Core {
             };
             track_update(None, &mut object, &options, &resource.schema);
         }
+        admission.mutate(&mut object)?;
         let mut errors = metadata::validate(target, &object);
         errors.extend(resource.schema.validate(&object, None));
         errors.extend(admission.validate(&object)?);
@@ -227,8 +230,8 @@ pub(super) fn decode(
 ) -> Result<Vec<String>, StatusError> {
     check_type(target, object)?;
     crate::registry::builtin::prepare::drop_nulls(&target.resource, object);
-    let mut unknown = target.resource.schema.prune(object);
-    unknown.extend(metadata::coerce(object)?);
+    let mut unknown = metadata::coerce(object)?;
+    unknown.extend(target.resource.schema.prune(object));
     field_warnings(ctx, target, object, &unknown, duplicates)
 }
 
@@ -280,10 +283,15 @@ fn check_type(target: &Target, object: &mut Value) -> Result<(), StatusError> {
     }
     let wanted = resource.api_version();
     if !kind.is_empty() && kind != resource.kind {
+        if resource.custom {
+            let error = FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
+            let name = metadata::text(object, "name");
+            return Err(StatusError::invalid(&resource.group, &kind, name, vec![super::cause(&error)]));
+        }
         let version = api_version.rsplit('/').next().unwrap_or_default();
         return Err(StatusError::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: no kind \"{kind}\" is registered for \
-             version \"{wanted}\" at this path",
+            "{kind} in version \"{version}\" cannot be handled as a {0}: converting ({version}.{kind}) to \
+             ({0}): unknown conversion",
             resource.kind
         )));
     }

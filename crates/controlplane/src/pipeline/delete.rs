@@ -94,21 +94,24 @@ impl Core {
     ) -> Result<Option<Deleted>, StatusError> {
         let resource = &target.resource;
         let stored = self.stored(target)?;
+        let outdated = |why: String| StatusError::conflict(&resource.group, &resource.kind, &target.name, why);
         if let Some(uid) = options.uid.as_ref().filter(|uid| ***uid != *stored.uid) {
-            return Err(target.conflict(format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            return Err(outdated(format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have \
+                 been deleted and then recreated",
                 stored.uid
             )));
         }
         if let Some(version) = options.resource_version.as_ref().filter(|v| **v != stored.revision.to_string()) {
-            return Err(target.conflict(format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
+            return Err(outdated(format!(
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record \
+                 ({}). The object might have been modified",
                 stored.revision
             )));
         }
         let current = convert::to_request(resource, &stored);
         let mut object = current.clone();
-        let mut admission = admission::Admission { core: self, ctx, target, old: Some(&current), warnings: Vec::new() };
+        let mut admission = admission::Admission { core: self, ctx, target, addressed: &target.name, old: Some(&current), warnings: Vec::new() };
         admission.delete(&object)?;
         let warnings = admission.warnings;
 
@@ -116,11 +119,15 @@ impl Core {
         let gone = is_free(resource, &object);
         if !gone && !metadata::is_deleting(&object) {
             let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+            let special = self.cleans_up(target) || (resource.group.is_empty() && resource.plural == "namespaces");
             let meta = metadata::of(&mut object);
             meta.insert("deletionTimestamp".into(), timestamp(ctx.now).into());
-            meta.insert("deletionGracePeriodSeconds".into(), 0.into());
-            if let Some(generation) = generation {
-                meta.insert("generation".into(), (generation + 1).into());
+            // Namespaces and definitions have their own way of going.
+            if !special {
+                meta.insert("deletionGracePeriodSeconds".into(), 0.into());
+                if let Some(generation) = generation {
+                    meta.insert("generation".into(), (generation + 1).into());
+                }
             }
             self.mark(target, ctx, &mut object);
         }
@@ -158,7 +165,7 @@ impl Core {
                 object["status"]["phase"] = "Terminating".into();
             }
             (crd::GROUP, crd::PLURAL) => {
-                let message = "CustomResource deletion is pending";
+                let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
                 crd::set_condition(object, "Terminating", true, "InstanceDeletionPending", message, &timestamp(ctx.now));
             }
             _ => {}

@@ -141,7 +141,7 @@ fn wrong_type(value: &Value, field: &str, wanted: &str) -> StatusError {
 pub(crate) fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces") => names::dns1123_label(name),
-        ("", "services") => names::dns1035_label(name),
+        ("", "services") => names::dns1123_label(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment(name),
         _ => names::dns1123_subdomain(name),
     }
@@ -175,15 +175,16 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
     if size > ANNOTATIONS_LIMIT {
         errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_LIMIT as u64));
     }
-    for finalizer in finalizers(object) {
+    for (at, finalizer) in finalizers(object).into_iter().enumerate() {
+        let path = format!("metadata.finalizers[{at}]");
         let known = matches!(finalizer.as_str(), "orphan" | "foregroundDeletion" | "kubernetes");
         if !known && !finalizer.contains('/') && !finalizer.contains('.') {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid("metadata.finalizers", finalizer.as_str(), detail));
+            errors.push(FieldError::invalid(path, finalizer.as_str(), detail));
             continue;
         }
         let found = names::label_key(&finalizer);
-        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.finalizers", finalizer.as_str(), e)));
+        errors.extend(found.into_iter().map(|e| FieldError::invalid(path.as_str(), finalizer.as_str(), e)));
     }
     let owners = metadata.get("ownerReferences").and_then(Value::as_array).into_iter().flatten();
     let mut controllers = 0;

@@ -22,6 +22,7 @@ mod update;
 
 use std::sync::Arc;
 
+use apimachinery::field_path::FieldErrorKind;
 use apimachinery::status::StatusError;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -113,11 +114,25 @@ impl Target {
         StatusError::modified(&self.resource.group, &self.resource.plural, &self.name)
     }
 
+    /// An update without the revision it replaces.
+    pub(crate) fn unversioned(&self) -> StatusError {
+        let detail = "must be specified for an update";
+        let error = apimachinery::field_path::FieldError::invalid("metadata.resourceVersion", 0, detail);
+        StatusError::invalid(&self.resource.group, &self.resource.plural, &self.name, vec![cause(&error)])
+    }
+
     pub(crate) fn conflict(&self, why: impl std::fmt::Display) -> StatusError {
         StatusError::conflict(&self.resource.group, &self.resource.plural, &self.name, why)
     }
 
     pub(crate) fn invalid(&self, errors: Vec<apimachinery::field_path::FieldError>) -> StatusError {
+        // What does not fit a built-in type cannot even be decoded.
+        let unfit = |e: &&apimachinery::field_path::FieldError| e.kind == FieldErrorKind::TypeInvalid;
+        if let Some(error) = errors.iter().find(unfit).filter(|_| !self.resource.custom) {
+            let Resource { kind, version, .. } = &*self.resource;
+            let what = error.to_string();
+            return StatusError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {what}"));
+        }
         let causes = errors.iter().map(cause).collect();
         StatusError::invalid(&self.resource.group, &self.resource.kind, &self.name, causes)
     }

@@ -79,8 +79,9 @@ impl Core {
                     return Err(target.not_found());
                 }
                 if !uid.is_empty() {
-                    let text = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
-                    return Err(target.conflict(text));
+                    return Err(target.conflict(format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    )));
                 }
                 let object = self.applied(ctx, target, None, &config, force)?;
                 self.require_create(ctx, target)?;
@@ -216,8 +217,11 @@ fn decode_patched(
     duplicates: &[String],
 ) -> Result<Vec<String>, StatusError> {
     if metadata::text(object, "name") != metadata::text(current, "name") {
-        let error = FieldError::invalid("metadata.name", metadata::text(object, "name"), "field is immutable");
-        return Err(target.invalid(vec![error]));
+        return Err(StatusError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            metadata::text(object, "name"),
+            target.name
+        )));
     }
     // A revision that the patch did not name is no precondition.
     if metadata::text(object, "resourceVersion") == metadata::text(current, "resourceVersion") {
@@ -234,13 +238,11 @@ fn check_config(target: &Target, config: &mut Value) -> Result<(), StatusError> 
     let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let wanted = target.resource.api_version();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    if api_version.is_empty() || kind.is_empty() {
-        let missing = if kind.is_empty() { "Kind" } else { "apiVersion" };
-        return Err(StatusError::bad_request(format!("Object '{missing}' is missing in the apply configuration")));
-    }
-    if api_version != wanted {
+    if kind.is_empty() || api_version != wanted {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
         return Err(StatusError::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {api_version}, expected: {wanted}"
+            "invalid object type: {group}/{version}, Kind={kind} (expected {wanted}, Kind={})",
+            target.resource.kind
         )));
     }
     if kind != target.resource.kind {
@@ -250,7 +252,8 @@ fn check_config(target: &Target, config: &mut Value) -> Result<(), StatusError> 
         )));
     }
     metadata::coerce(config)?;
-    check_namespace(target, config)?;
+    // On a copy: the namespace of the URL is nothing the client has said.
+    check_namespace(target, &mut config.clone())?;
     let name = metadata::text(config, "name").to_owned();
     if name.is_empty() {
         metadata::of(config).insert("name".into(), target.name.as_ref().into());

@@ -32,7 +32,9 @@ pub fn of(object: &Value, paths: &ScalePaths) -> Value {
 
 /// A `metav1.LabelSelector` in its text form, as far as it is made of equalities.
 fn selector_text(selector: &Value) -> String {
-    let labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let labels = if structured { selector.get("matchLabels") } else { Some(selector) };
+    let labels = labels.and_then(Value::as_object).into_iter().flatten();
     let terms: Vec<String> = labels.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
     terms.join(",")
 }

@@ -1,8 +1,7 @@
 //! Changing an object: PUT, and what every patch ends in.
 
 use apimachinery::apply::{UpdateOptions, track_update};
-use apimachinery::field_path::FieldError;
-use apimachinery::status::StatusError;
+use apimachinery::status::{Reason, StatusError};
 use serde_json::{Map, Value};
 
 use super::create::{check_namespace, decode, reset_fields};
@@ -37,8 +36,12 @@ impl Core {
         check_namespace(target, &mut object)?;
         let name = metadata::text(&object, "name").to_owned();
         if name.is_empty() {
-            metadata::of(&mut object).insert("name".into(), target.name.as_ref().into());
-        } else if name != *target.name {
+            return Err(StatusError::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                target.name
+            )));
+        }
+        if name != *target.name {
             return Err(StatusError::bad_request(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
                 target.name
@@ -63,8 +66,7 @@ impl Core {
             }
             let version = metadata::text(&object, "resourceVersion");
             if (version.is_empty() || version == "0") && target.part == Part::Main && version_required(&target.resource) {
-                let detail = "must be specified for an update";
-                return Err(target.invalid(vec![FieldError::invalid("metadata.resourceVersion", 0, detail)]));
+                return Err(target.unversioned());
             }
             Ok(Change { object: object.clone(), warnings: warnings.clone(), ownership: Ownership::Track })
         })
@@ -109,9 +111,8 @@ impl Core {
                 Ok(version) if version == stored.revision => true,
                 Ok(_) => return Err(target.modified()),
                 Err(_) => {
-                    let detail = "must be a number that the server gave out";
-                    let error = FieldError::invalid("metadata.resourceVersion", version, detail);
-                    return Err(target.invalid(vec![error]));
+                    let text = format!("strconv.ParseUint: parsing \"{version}\": invalid syntax");
+                    return Err(StatusError::new(500, Reason::Unknown, text));
                 }
             },
         };
@@ -119,9 +120,8 @@ impl Core {
         metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
         confine(target.part, resource, current, &mut object);
         resource.schema.apply_defaults(&mut object);
-        let mut admission = admission::Admission { core: self, ctx, target, old: Some(current), warnings };
-        admission.mutate(&mut object)?;
-        raise_generation(resource, current, &mut object);
+        let mut admission = admission::Admission { core: self, ctx, target, addressed: &target.name, old: Some(current), warnings };
+        admission.default(&mut object);
         if ownership == Ownership::Track {
             let options = UpdateOptions {
                 manager: ctx.manager.clone(),
@@ -131,6 +131,8 @@ impl Core {
             };
             track_update(Some(current), &mut object, &options, &resource.schema);
         }
+        admission.mutate(&mut object)?;
+        raise_generation(resource, current, &mut object);
         errors.extend(metadata::validate(target, &object));
         if errors.is_empty() {
             errors.extend(resource.schema.validate(&object, Some(current)));

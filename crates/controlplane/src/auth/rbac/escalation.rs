@@ -32,6 +32,9 @@ pub struct RbacWrite<'a> {
     pub old: Option<&'a Value>,
     /// The object as it would be stored.
     pub new: &'a Value,
+    /// The name in the URL; empty for a POST, whose object may have one nevertheless. `escalate` for certain names
+    /// counts for this name.
+    pub addressed: &'a str,
 }
 
 /// Checks a write: field rules first, then what the user may grant.
@@ -51,14 +54,16 @@ pub fn admit(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>) -> R
         _ => return Ok(()),
     };
     let is_role = matches!(write.resource, "roles" | "clusterroles");
+    let free = write.user.groups.iter().any(|group| group == MASTERS) || only_bookkeeping_changed(write);
+    // A role is judged before it is validated, as in Kubernetes; a binding has to make sense first.
+    if is_role && !free {
+        admit_role(rbac, reader, write)?;
+    }
     let causes = if is_role { role_faults(write) } else { binding_faults(write) };
     if !causes.is_empty() {
         return Err(StatusError::invalid(GROUP, kind, name_of(write.new), causes));
     }
-    if write.user.groups.iter().any(|group| group == MASTERS) || only_bookkeeping_changed(write) {
-        return Ok(());
-    }
-    if is_role { admit_role(rbac, reader, write) } else { admit_binding(rbac, reader, write) }
+    if is_role || free { Ok(()) } else { admit_binding(rbac, reader, write) }
 }
 
 /// Fills in what clients may leave out: `apiGroup` of `roleRef` and of subjects, and drops `null` rules.
@@ -109,7 +114,7 @@ fn admit_role(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>) -> 
         return Ok(());
     }
     let name = name_of(write.new);
-    if may(rbac, reader, write, "escalate", write.resource, name) {
+    if may(rbac, reader, write, "escalate", write.resource, write.addressed) {
         return Ok(());
     }
     if write.resource == "clusterroles" && write.new.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
@@ -309,11 +314,12 @@ mod tests {
 
     fn write(objects: &Objects, resource: &str, old: Option<&Value>, new: &Value) -> Result<(), StatusError> {
         let user = service_account("a", "agent");
+        let addressed = new["metadata"]["name"].as_str().unwrap();
         let namespace = if resource.starts_with("cluster") { "" } else { "n" };
         admit(
             &Rbac::default(),
             objects,
-            &RbacWrite { user: &user, cluster: "c", group: GROUP, resource, namespace, old, new },
+            &RbacWrite { user: &user, cluster: "c", group: GROUP, resource, namespace, old, new, addressed },
         )
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 /// All values together, in bytes.
 const LIMIT: usize = 1024 * 1024;
 
-pub(super) fn mutate_secret(object: &mut Value) {
+pub(super) fn default_secret(object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
     if let Some(Value::Object(plain)) = map.remove("stringData") {
         let data = map.entry("data").or_insert_with(|| Value::Object(Map::new()));

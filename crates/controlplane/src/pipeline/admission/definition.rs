@@ -9,7 +9,6 @@ use crate::pipeline::{Part, metadata, timestamp};
 use crate::registry::crd;
 
 pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) {
-    crd::default(object);
     let now = timestamp(admission.ctx.now);
     if admission.target.part == Part::Main {
         if let Some(old) = admission.old {

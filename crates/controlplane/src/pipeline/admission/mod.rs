@@ -1,7 +1,7 @@
 //! What Kubernetes does for certain built-in kinds between decoding and storing.
 //!
 //! Flows in: an object that is about to be written, and the stored one. Flows out: the object with what the server
-//! fills in ([`Admission::mutate`]), or what is wrong with it ([`Admission::validate`], [`Admission::delete`]). Kinds that
+//! fills in ([`Admission::default`], [`Admission::mutate`]), or what is wrong with it ([`Admission::validate`], [`Admission::delete`]). Kinds that
 //! Kubernetes treats like any other are not mentioned here. One file per group of rules.
 
 mod configuration;
@@ -25,6 +25,8 @@ pub struct Admission<'a> {
     pub ctx: &'a Context,
     /// What is written.
     pub target: &'a Target,
+    /// The name in the URL; empty for a POST.
+    pub addressed: &'a str,
     /// The stored object; `None` for a create.
     pub old: Option<&'a Value>,
     /// Texts for `Warning` headers.
@@ -36,15 +38,24 @@ impl Admission<'_> {
         (&self.target.resource.group, &self.target.resource.plural)
     }
 
-    /// Fills in what the server decides.
+    /// Fills in what a client may leave out. The writer gets to own it.
+    pub fn default(&self, object: &mut Value) {
+        match self.kind() {
+            ("", "secrets") => configuration::default_secret(object),
+            ("", "services") => service::default(object),
+            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => crate::registry::crd::default(object),
+            (crate::auth::rbac::GROUP, plural) => crate::auth::default(crate::auth::rbac::GROUP, plural, object),
+            _ => crate::registry::builtin::prepare::complete(&self.target.resource, object),
+        }
+    }
+
+    /// Sets what the server decides. Nobody owns it.
     pub fn mutate(&mut self, object: &mut Value) -> Result<(), StatusError> {
         match self.kind() {
             ("", "namespaces") => namespace::mutate(self, object),
-            ("", "secrets") => configuration::mutate_secret(object),
             ("", "services") => service::mutate(self, object)?,
             (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => definition::mutate(self, object),
-            (crate::auth::rbac::GROUP, plural) => crate::auth::default(crate::auth::rbac::GROUP, plural, object),
-            _ => crate::registry::builtin::prepare::complete(&self.target.resource, object),
+            _ => {}
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub(super) fn admit(admission: &Admission<'_>, object: &Value) -> Result<(), Sta
             namespace: &target.namespace,
             old: admission.old,
             new: object,
+            addressed: admission.addressed,
         },
     )
 }

@@ -19,10 +19,11 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) -> Result<(), StatusError> {
-    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
-        return Ok(());
-    };
+pub(super) fn default(object: &mut Value) {
+    if object.get("spec").is_none_or(Value::is_null) {
+        object["spec"] = json!({});
+    }
+    let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let mut default = |field: &str, value: Value| {
         let slot = spec.entry(field).or_insert(Value::Null);
         if slot.is_null() || slot.as_str() == Some("") {
@@ -32,11 +33,10 @@ pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) -> Result<()
     default("type", "ClusterIP".into());
     default("sessionAffinity", "None".into());
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
-    if kind != "ExternalName" {
-        let slot = spec.entry("internalTrafficPolicy").or_insert(Value::Null);
-        if slot.is_null() {
-            *slot = "Cluster".into();
-        }
+    if kind == "ExternalName" {
+        spec.remove("internalTrafficPolicy");
+    } else if spec.get("internalTrafficPolicy").is_none_or(Value::is_null) {
+        spec.insert("internalTrafficPolicy".into(), "Cluster".into());
     }
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(port) = port.as_object_mut() else { continue };
@@ -49,6 +49,10 @@ pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) -> Result<()
             *target = number;
         }
     }
+}
+
+pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) -> Result<(), StatusError> {
+    let kind = text(object, "/spec/type").to_owned();
     if admission.old.is_none() && !object["status"].is_object() {
         object["status"] = json!({"loadBalancer": {}});
     }

@@ -397,9 +397,16 @@ mod tests {
 
     #[test]
     fn a_secret() {
-        let metadata = [bytes(1, b"s"), bytes(2, b""), int(7, 0), bytes(8, b""), bytes(11, &[bytes(1, b"a"), bytes(2, b"")].concat())];
+        let metadata = [
+            bytes(1, b"s"),
+            bytes(2, b""),
+            int(7, 0),
+            bytes(8, b""),
+            bytes(11, &[bytes(1, b"a"), bytes(2, b"")].concat()),
+        ];
         let data = [bytes(1, b"k"), bytes(2, b"v")].concat();
-        let sent = body("v1", "Secret", &[bytes(1, &metadata.concat()), bytes(2, &data), bytes(3, b"Opaque"), int(5, 0)]);
+        let sent =
+            body("v1", "Secret", &[bytes(1, &metadata.concat()), bytes(2, &data), bytes(3, b"Opaque"), int(5, 0)]);
         assert_eq!(
             decode(&sent).unwrap(),
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "labels": {"a": ""}},
