@@ -2,12 +2,14 @@
 //!
 //! A person's credential creates them beside [`super::consumer`]'s objects, where the API server serves them:
 //!
-//! - one per binding: the agent may bind `kube-bind:<binding>:claims`, to itself only, in a namespace where an object of a
-//!   bound kind exists, so that `bind` does not open `kube-system`. Objects of the kind are the policy's parameters;
-//!   without one it denies;
-//! - one for the agent: of claimed kinds it creates only what carries the label of a binding, changes and deletes only what
-//!   already carries it, and never moves an object from one binding to another. (Policies add up, so one per binding would
-//!   make two bindings exclude each other.)
+//! - [`where_used`], one per binding: a RoleBinding named `kube-bind:<binding>:claims` only in a namespace where an object
+//!   of the bound kind exists, so that `bind` does not open `kube-system`. Objects of the kind are the policy's parameters;
+//!   without one it denies. That denial comes before match conditions are looked at (tried on 1.36), so the policy has to
+//!   be narrowed by the RoleBinding's name: it must not stop anybody else's;
+//! - [`own_role_bindings`], once: the agent's RoleBindings have the name of what they bind, and bind it to the agent;
+//! - [`only_ours`], once: of claimed kinds the agent creates only what carries the label of a binding, changes and deletes
+//!   only what already carries it, and never moves an object from one binding to another. (Policies add up, so one per
+//!   binding would make two bindings exclude each other.)
 //!
 //! Admission never sees reads: reading claimed kinds where the kind is used stays open.
 
@@ -43,27 +45,24 @@ pub struct Policy {
     pub binding: ValidatingAdmissionPolicyBinding,
 }
 
-/// RoleBindings to a binding's claims role: only to the agent, only where an object of the kind exists. Of an export with
-/// several kinds give the one that the claims refer to.
+/// RoleBindings to a binding's claims role only where an object of the kind exists. Of an export with several kinds give
+/// the one that the claims refer to.
 pub fn where_used(binding: &str, binding_uid: Option<&str>, bound: &BoundKind) -> Policy {
-    let name = format!("kube-bind:{binding}:where-used");
-    let role = claims_role_name(binding);
+    // Policies, unlike RBAC objects, are named like DNS names.
+    let name = format!("kube-bind.{binding}.where-used");
     let api_version = format!("{}/{}", bound.group, bound.version);
-    let to_agent = format!(
-        "object.subjects.all(s, s.kind == 'ServiceAccount' && s.name == '{KONNECTOR}' && s.namespace == '{CONSUMER_NAMESPACE}')"
-    );
+    let mut matches = rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"]);
+    for rule in matches.resource_rules.iter_mut().flatten() {
+        rule.resource_names = Some(vec![claims_role_name(binding)]);
+    }
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".into()),
         param_kind: Some(ParamKind { api_version: Some(api_version), kind: Some(bound.kind.clone()) }),
-        match_constraints: Some(rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"])),
-        match_conditions: Some(vec![by_agent(), condition("to-claims", format!("object.roleRef.name == '{role}'"))]),
-        validations: Some(vec![
-            validation(
-                "params != null".to_owned(),
-                format!("the agent may use the claims of binding {binding} only in namespaces with a {}", bound.kind),
-            ),
-            validation(to_agent, format!("the agent may give the claims of binding {binding} only to itself")),
-        ]),
+        match_constraints: Some(matches),
+        validations: Some(vec![validation(
+            "params != null".to_owned(),
+            format!("the claims of binding {binding} may be used only in namespaces with a {}", bound.kind),
+        )]),
         ..Default::default()
     };
     let param_ref = ParamRef {
@@ -74,6 +73,37 @@ pub fn where_used(binding: &str, binding_uid: Option<&str>, bound: &BoundKind) -
     let labels = BTreeMap::from([(LABEL_BINDING.to_owned(), binding.to_owned())]);
     let annotations = binding_uid.map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())]));
     policy(&name, Some(labels), annotations, spec, Some(param_ref))
+}
+
+/// What does not depend on bindings: [`own_role_bindings`] and [`only_ours`].
+pub fn agent() -> Vec<Policy> {
+    vec![own_role_bindings(), only_ours()]
+}
+
+/// RoleBindings that the agent creates.
+pub fn own_role_bindings() -> Policy {
+    let spec = ValidatingAdmissionPolicySpec {
+        failure_policy: Some("Fail".into()),
+        match_constraints: Some(rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"])),
+        match_conditions: Some(vec![by_agent()]),
+        validations: Some(vec![
+            validation(
+                "object.roleRef.kind == 'ClusterRole' && has(object.metadata.name) && \
+                 object.metadata.name == object.roleRef.name"
+                    .to_owned(),
+                "the agent's RoleBindings have the name of the ClusterRole they bind".to_owned(),
+            ),
+            validation(
+                format!(
+                    "object.subjects.all(s, s.kind == 'ServiceAccount' && s.name == '{KONNECTOR}' && \
+                     s.namespace == '{CONSUMER_NAMESPACE}')"
+                ),
+                "the agent gives rights only to itself".to_owned(),
+            ),
+        ]),
+        ..Default::default()
+    };
+    policy("kube-bind.own-role-bindings", None, None, spec, None)
 }
 
 /// Objects of claimed kinds: the agent touches only what carries a binding's label.
@@ -106,7 +136,7 @@ pub fn only_ours() -> Policy {
         ]),
         ..Default::default()
     };
-    policy("kube-bind:only-ours", None, None, spec, None)
+    policy("kube-bind.only-ours", None, None, spec, None)
 }
 
 fn policy(

@@ -163,7 +163,8 @@ fn a_label_without_the_grant_is_not_an_offer() {
 #[test]
 fn admission_policies_are_golden() {
     let bound = admission::BoundKind { group: "mangodb.com".into(), version: "v1alpha1".into(), kind: "MongoDB".into() };
-    let policies = [admission::only_ours(), admission::where_used("mangodb", Some("uid"), &bound)];
+    let mut policies = admission::agent();
+    policies.push(admission::where_used("mangodb", Some("uid"), &bound));
     let objects: Vec<Value> = policies.iter().flat_map(|policy| [value(&policy.policy), value(&policy.binding)]).collect();
     insta::assert_snapshot!(yaml(&objects));
 }
