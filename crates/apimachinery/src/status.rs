@@ -379,6 +379,15 @@ impl StatusError {
     /// 422 `MongoDB.mangodb.com "prod" is invalid: spec.tier: Unsupported value: ...`.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut texts: Vec<String> = Vec::new();
+        let causes = causes
+            .into_iter()
+            .fold(Vec::new(), |mut known: Vec<Cause>, cause| {
+                // schema and admission may both find the same fault
+                if !known.contains(&cause) {
+                    known.push(cause);
+                }
+                known
+            });
         for cause in &causes {
             let field = if cause.field.is_empty() {
                 "<nil>"

@@ -8,7 +8,7 @@ mod merge;
 mod strategic;
 
 use crate::schema::Structural;
-use crate::status::{Reason, StatusDetails, StatusError};
+use crate::status::{Cause, Reason, StatusDetails, StatusError};
 use serde_json::Value;
 
 pub use json::json_patch;
@@ -37,12 +37,15 @@ impl From<PatchError> for StatusError {
     fn from(error: PatchError) -> Self {
         match &error {
             PatchError::Malformed(text) => StatusError::bad_request(text.clone()),
-            PatchError::DoesNotApply(_) => StatusError::new(
-                422,
-                Reason::Invalid,
-                format!("the server rejected our request due to an error in our request: {error}"),
-            )
-            .with_details(StatusDetails::default()),
+            // the message is what every API server says; the cause tells what is wrong
+            PatchError::DoesNotApply(why) => {
+                let causes = vec![Cause::new("FieldValueInvalid", "patch", why.clone())];
+                let message = "the server rejected our request due to an error in our request";
+                StatusError::new(422, Reason::Invalid, message).with_details(StatusDetails {
+                    causes,
+                    ..StatusDetails::default()
+                })
+            }
             PatchError::TooLarge(_) => StatusError::request_entity_too_large(error),
         }
     }

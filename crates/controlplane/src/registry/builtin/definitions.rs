@@ -1,7 +1,7 @@
 //! JSON schemas of the built-in types.
 //!
-//! Flows in: the types of `k8s-openapi` (which describe themselves), plus two tables of facts: how lists merge
-//! (`merge_facts.txt`) and what is filled in (`defaults.txt`). Flows out: named definitions for OpenAPI, and compiled
+//! Flows in: the types of `k8s-openapi` (which describe themselves), plus tables of facts: how lists merge
+//! (`merge_facts.txt`), what is filled in (`defaults.txt`) and what values there are (`enums.txt`). Flows out: named definitions for OpenAPI, and compiled
 //! structural schemas for the write path. Nothing here is computed before somebody asks.
 
 use std::collections::HashMap;
@@ -48,6 +48,8 @@ pub fn definitions(types: impl IntoIterator<Item = TypeRef>, prefix: &'static st
     let mut definitions = generator.take_definitions(false);
     for (name, definition) in &mut definitions {
         add_merge_facts(name, definition);
+        add_enums(name, definition);
+        free_metadata(definition);
     }
     definitions
 }
@@ -59,6 +61,7 @@ pub fn compile(kind: TypeRef) -> Structural {
         add_defaults(name, definition);
         drop_descriptions(definition);
         relax(name, definition);
+        allow_empty(name, definition);
     }
     let root = json!({"$ref": format!("#/definitions/{}", kind.name())});
     Structural::compile_builtin(&root, &Value::Object(definitions)).unwrap_or_else(|errors| {
@@ -75,7 +78,7 @@ pub fn compile(kind: TypeRef) -> Structural {
 fn relax(name: &str, definition: &mut Value) {
     let optional: &[&str] = match short(name) {
         // kubectl and client libraries leave these out, or send them as null
-        "core.v1.Event" => &["involvedObject", "metadata"],
+        "core.v1.Event" => &["involvedObject"],
         "apps.v1.StatefulSetSpec" => &["serviceName"],
         // the status parts are filled in by the server
         "authentication.v1.TokenRequestSpec" => &["audiences"],
@@ -87,6 +90,17 @@ fn relax(name: &str, definition: &mut Value) {
     };
     if let Some(required) = definition.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|field| !field.as_str().is_some_and(|f| optional.contains(&f)));
+    }
+}
+
+/// An empty string is as good as none in these enumerations.
+fn allow_empty(name: &str, definition: &mut Value) {
+    if short(name) == "core.v1.Toleration" {
+        for field in ["effect", "operator"] {
+            if let Some(Value::Array(values)) = definition.pointer_mut(&format!("/properties/{field}/enum")) {
+                values.insert(0, "".into());
+            }
+        }
     }
 }
 
@@ -134,6 +148,33 @@ fn parse_facts(text: &'static str) -> Facts {
 
 static MERGE_FACTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("merge_facts.txt")));
 static DEFAULTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("defaults.txt")));
+static ENUMS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("enums.txt")));
+
+fn add_enums(name: &str, definition: &mut Value) {
+    for (field, values) in ENUMS.get(short(name)).into_iter().flatten() {
+        let property = definition.get_mut("properties").and_then(|p| p.get_mut(*field));
+        let (target, values) = match values.strip_prefix("[]") {
+            Some(values) => (property.and_then(|p| p.get_mut("items")), values),
+            None => (property, *values),
+        };
+        if let Some(Value::Object(schema)) = target {
+            let values: Vec<&str> = values.split(',').collect();
+            schema.insert("enum".into(), values.into());
+        }
+    }
+}
+
+/// Clients write metadata if they have any; for the server it always is there.
+fn free_metadata(definition: &mut Value) {
+    if let Some(fields) = definition.as_object_mut()
+        && let Some(Value::Array(required)) = fields.get_mut("required")
+    {
+        required.retain(|field| field != "metadata");
+        if required.is_empty() {
+            fields.remove("required");
+        }
+    }
+}
 
 fn add_merge_facts(name: &str, definition: &mut Value) {
     for (field, facts) in MERGE_FACTS.get(short(name)).into_iter().flatten() {
@@ -191,7 +232,7 @@ mod tests {
     #[test]
     fn every_fact_is_about_a_field_that_exists() {
         let all = definitions(super::super::kinds::all_types(), "/definitions");
-        for facts in [&*MERGE_FACTS, &*DEFAULTS] {
+        for facts in [&*MERGE_FACTS, &*DEFAULTS, &*ENUMS] {
             for (kind, fields) in facts {
                 let Some((_, definition)) = all.iter().find(|(name, _)| short(name) == *kind) else {
                     continue;

@@ -58,7 +58,7 @@ fn describe(kind: &Kind, untold: &Arc<Value>) -> Resource {
         scale: kind.scale.then(|| ScalePaths {
             spec_replicas: ".spec.replicas".to_owned(),
             status_replicas: ".status.replicas".to_owned(),
-            label_selector: None,
+            label_selector: Some(".spec.selector".to_owned()),
         }),
         subresources: kind.subresources.to_vec(),
         schema: Lazy::new(move || definitions::compile(schema)),
@@ -71,7 +71,8 @@ fn describe(kind: &Kind, untold: &Arc<Value>) -> Resource {
         stored_as: kind.stored_as.clone(),
         identity: String::new(),
         generation: kind.generation,
-        deprecation: None,
+        deprecation: (kind.group.is_empty() && kind.plural == "endpoints")
+            .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()),
         group_priority: group_priority(kind.group),
     }
 }

@@ -26,14 +26,13 @@ pub fn complete(resource: &Resource, object: &mut Value) {
     if resource.custom {
         return;
     }
+    if let Some(status) = empty_status(&resource.kind) {
+        set_default(Some(object), "status", || status);
+    }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => {
             set_default(object.get_mut("spec"), "enableServiceLinks", || true.into());
             complete_pod_spec(object.get_mut("spec"));
-            set_default(Some(object), "status", || json!({"phase": "Pending"}));
-        }
-        ("", "PersistentVolume" | "PersistentVolumeClaim") => {
-            set_default(Some(object), "status", || json!({"phase": "Pending"}));
         }
         ("", "PodTemplate") => complete_pod_spec(object.pointer_mut("/template/spec")),
         ("", "ReplicationController") | ("apps", "ReplicaSet") => {
@@ -65,6 +64,25 @@ pub fn complete(resource: &Resource, object: &mut Value) {
         ("networking.k8s.io", "NetworkPolicy") => complete_network_policy(object),
         _ => {}
     }
+}
+
+/// The status a new object begins with: its required fields, and what their zeros say.
+fn empty_status(kind: &str) -> Option<Value> {
+    Some(match kind {
+        "Pod" | "PersistentVolume" | "PersistentVolumeClaim" => json!({"phase": "Pending"}),
+        "Deployment" | "Job" | "CronJob" | "ResourceQuota" => json!({}),
+        "Ingress" => json!({"loadBalancer": {}}),
+        "ReplicaSet" | "ReplicationController" => json!({"replicas": 0}),
+        "StatefulSet" => json!({"availableReplicas": 0, "replicas": 0}),
+        "DaemonSet" => json!({
+            "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
+        }),
+        "PodDisruptionBudget" => {
+            json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
+        }
+        "HorizontalPodAutoscaler" => json!({"desiredReplicas": 0}),
+        _ => return None,
+    })
 }
 
 fn without_nulls(value: &mut Value) {
