@@ -38,12 +38,10 @@ enum At {
 /// Reads `resourceVersion`; a number, as everything else is opaque to clients.
 pub fn revision(text: &str) -> Result<u64, StatusError> {
     text.parse().map_err(|_| {
-        let error = apimachinery::field_path::FieldError::invalid(
-            "resourceVersion",
-            text,
-            format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
-        );
-        StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)])
+        StatusError::bad_request(format!(
+            "invalid resource version: resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": \
+             invalid syntax"
+        ))
     })
 }
 

@@ -48,8 +48,7 @@ impl Front {
             }
             (&Method::GET | &Method::HEAD, true) => self.get(request, &target),
             (_, _) if resource.namespaced && target.namespace.is_empty() => {
-                let text = "an empty namespace may not be set when a resource name is provided or during creation";
-                Err(StatusError::bad_request(text))
+                Err(StatusError::method_not_allowed())
             }
             (&Method::POST, false) => self.create(request, &target).await,
             (&Method::PUT, true) => self.update(request, &target).await,
@@ -228,7 +227,10 @@ impl Front {
         let resource = &target.resource;
         let mut response = if deleted.gone {
             let uid = deleted.object.pointer("/metadata/uid").cloned().unwrap_or(Value::Null);
-            let details = json!({"name": &*target.name, "group": resource.group, "kind": resource.plural, "uid": uid});
+            let mut details = json!({"name": &*target.name, "kind": resource.plural, "uid": uid});
+            if !resource.group.is_empty() {
+                details["group"] = resource.group.clone().into();
+            }
             respond::value(200, &output, &success(details))
         } else {
             let view = self.view(request, target, &output)?;

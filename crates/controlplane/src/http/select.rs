@@ -42,7 +42,7 @@ impl Selection {
         let labels = match query.get("labelSelector") {
             None => LabelSelector::everything(),
             Some(text) => LabelSelector::parse(text)
-                .map_err(|e| StatusError::bad_request(format!("unable to parse requirement: {e}")))?,
+                .map_err(|e| StatusError::bad_request(e.to_string()))?,
         };
         let fields = match query.get("fieldSelector") {
             None => FieldSelector::everything(),

@@ -184,7 +184,7 @@ fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldErr
         }
         let Some(schema) = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()) else {
             let field = format!("{path}.schema.openAPIV3Schema");
-            errors.push(FieldError::required(field, "schemas are required"));
+            errors.push(FieldError::required(field, ""));
             continue;
         };
         if same && at > 0 {

@@ -28,7 +28,7 @@ async fn an_object_lives_and_dies() {
     assert_eq!(same["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"], "nothing changed");
 
     let wrong = json!({"preconditions": {"uid": "other"}});
-    assert!(server.delete(&path, wrong).await.failed(409).contains("Precondition failed: UID"));
+    assert!(server.delete(&path, wrong).await.failed(409).contains("does not match the UID in record"));
     let status = server.delete(&path, Value::Null).await.ok();
     assert_eq!((status["kind"].as_str(), status["status"].as_str()), (Some("Status"), Some("Success")));
     assert_eq!(status["details"]["uid"], made["metadata"]["uid"]);
@@ -49,7 +49,9 @@ async fn bad_requests_are_refused_in_kubernetes_words() {
     assert!(server.get("/clusters/a/api/v1/nonsense").await.failed(404).contains("could not find the requested resource"));
     assert_eq!(server.get("/clusters/nope/api/v1/pods").await.status, 200, "made by its first use");
     let protobuf = server.send(reqwest::Method::POST, MAPS, "application/vnd.kubernetes.protobuf", "k8s").await;
-    protobuf.failed(415);
+    protobuf.failed(400);
+    let text = server.send(reqwest::Method::POST, MAPS, "text/plain", "x").await.failed(415);
+    assert!(text.contains("unknown format"), "{text}");
     let broken = server.send(reqwest::Method::POST, MAPS, "application/json", "{").await;
     broken.failed(400);
 }

@@ -47,7 +47,7 @@ async fn revisions_are_understood() {
     }
     server.get(&format!("{MAPS}?resourceVersion=1&resourceVersionMatch=Exact")).await.failed(410);
     server.get(&format!("{MAPS}?resourceVersionMatch=Exact")).await.failed(422);
-    server.get(&format!("{MAPS}?resourceVersion=abc")).await.failed(422);
+    server.get(&format!("{MAPS}?resourceVersion=abc")).await.failed(400);
 }
 
 #[tokio::test]
