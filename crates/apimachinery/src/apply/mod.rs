@@ -343,7 +343,7 @@ fn give_up(merged: &Value, last: &Owner, managed: &Managed, root: &Node) -> Valu
     let pruned = without(&all.difference(&kept));
     // ... and so does what nobody owns.
     let left = whole(&typed::field_set(root, &pruned));
-    without(&all.difference(&left).intersection(&before))
+    without(&all.difference(&left).intersection(&before).difference(&whole(&owned)))
 }
 
 /// Takes changed fields from their owners, or reports the conflicts.
