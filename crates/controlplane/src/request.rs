@@ -52,9 +52,10 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// True if this is about an API resource, false for paths such as `/version`.
+    /// True if this is about an API resource, false for paths such as `/version`. A review may ask about a whole group
+    /// and name no resource; it has no path either.
     pub fn is_resource(&self) -> bool {
-        !self.resource.is_empty()
+        !self.resource.is_empty() || self.path.is_empty()
     }
 }
 
