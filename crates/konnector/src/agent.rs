@@ -115,7 +115,8 @@ struct SecretKey {
 
 struct Running {
     credential: Digest,
-    provider: Arc<Provider>,
+    /// Runs as long as it is here.
+    _provider: Arc<Provider>,
 }
 
 /// Which providers run.
@@ -188,7 +189,7 @@ impl Registry {
                             namespace: key.namespace.clone(),
                         };
                         let provider = Provider::start(secret, connection, self.consumer.clone());
-                        self.running.lock().insert(key, Running { credential, provider });
+                        self.running.lock().insert(key, Running { credential, _provider: provider });
                         Outcome::Done
                     }
                     Err(error) => {

@@ -14,11 +14,6 @@ pub fn bindings() -> Resource {
     kube_bind("apiservicebindings", "APIServiceBinding")
 }
 
-/// `APIServiceBindingBundle` (consumer).
-pub fn bundles() -> Resource {
-    kube_bind("apiservicebindingbundles", "APIServiceBindingBundle")
-}
-
 /// `APIServiceExport` (provider).
 pub fn exports() -> Resource {
     kube_bind("apiserviceexports", "APIServiceExport")

@@ -32,6 +32,8 @@ pub struct Facts {
     pub secret: Option<Problem>,
     /// The contract's caches were filled once.
     pub informers_synced: bool,
+    /// Why a watch of the bound kinds fails.
+    pub watch_trouble: Option<String>,
     /// Why no heartbeat could be written.
     pub heartbeat: Option<String>,
     /// Connected to the export.
@@ -52,6 +54,8 @@ pub struct Facts {
     pub bound_resources: Vec<BoundResource>,
     /// The export's claims.
     pub permission_claims: Vec<PermissionClaim>,
+    /// Nothing was found out: what the binding says stays.
+    pub silent: bool,
     previous_phase: Option<BindingPhase>,
 }
 
@@ -64,6 +68,7 @@ impl Facts {
             phase: status.phase.unwrap_or(BindingPhase::Pending),
             secret: None,
             informers_synced: was(condition::INFORMERS_SYNCED),
+            watch_trouble: None,
             heartbeat: None,
             connected: None,
             schema: None,
@@ -74,6 +79,7 @@ impl Facts {
             bound_schemas: status.bound_schemas,
             bound_resources: status.bound_resources,
             permission_claims: status.permission_claims,
+            silent: false,
             previous_phase: status.phase,
         }
     }
@@ -82,6 +88,12 @@ impl Facts {
     pub fn stop(&mut self, phase: BindingPhase, problem: Problem) {
         self.phase = phase;
         self.connected = Some(problem);
+    }
+
+    /// Too early to say anything, unless nothing was said before.
+    pub fn not_yet(&mut self, problem: Problem) {
+        self.silent = self.previous_phase.is_some();
+        self.stop(self.waiting_phase(), problem);
     }
 
     /// The phase while something is on its way: what was connected stays so.
@@ -147,7 +159,8 @@ impl Facts {
         say(condition::CONNECTED, &self.connected);
         if self.secret.is_none() {
             if self.informers_synced {
-                say(condition::INFORMERS_SYNCED, &None);
+                let trouble = self.watch_trouble.as_ref().map(|message| Problem::warning("WatchFailed", message));
+                say(condition::INFORMERS_SYNCED, &trouble);
             }
             let late = self.heartbeat.as_ref().map(|message| Problem {
                 severity: Severity::Warning,
@@ -173,8 +186,12 @@ impl Facts {
         }
         self.claims(&mut list, now);
         // It is True when something is wrong, so it must not make the summary look well or ill.
+        // A claim that waits for a word is no fault.
+        let undecided = |c: &conditions::Condition| {
+            c.type_ == condition::CLAIMS_ACCEPTED && c.severity.as_deref() == Some("Info")
+        };
         let mut others: Vec<_> =
-            list.iter().filter(|c| c.type_ != condition::CLAIMED_ELSEWHERE).cloned().collect();
+            list.iter().filter(|c| c.type_ != condition::CLAIMED_ELSEWHERE && !undecided(c)).cloned().collect();
         conditions::set_summary(&mut others, now);
         if let Some(ready) = conditions::get(&others, condition::READY) {
             conditions::set(&mut list, ready.clone());
@@ -290,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_claims_are_listed_but_do_not_break_readiness_as_errors_do() {
+    fn pending_claims_are_listed_and_do_not_break_readiness() {
         let mut facts = well();
         facts.permission_claims = vec![PermissionClaim::default()];
         facts.pending_claims = vec!["Create secrets".into()];
@@ -298,5 +315,6 @@ mod tests {
         let claims = conditions::get(&status.conditions, condition::CLAIMS_ACCEPTED).unwrap();
         assert_eq!((claims.status.as_str(), claims.severity.as_deref()), ("False", Some("Info")));
         assert!(claims.message.as_deref().unwrap().contains("Create secrets"));
+        assert!(conditions::is_true(&status.conditions, condition::READY));
     }
 }

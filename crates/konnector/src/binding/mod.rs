@@ -38,13 +38,15 @@ use crate::{
 /// How soon to look again at what should come by itself (an export, an established CRD).
 const SOON: Duration = Duration::from_secs(5);
 
+/// How often a binding that is well is looked at for trouble that brings no event (watches that fail).
+const RECHECK: Duration = Duration::from_secs(30);
+
 /// What runs for one binding.
 #[derive(Default)]
 pub struct BindingState {
     kinds: HashMap<String, RunningKind>,
     claims: Option<Arc<ClaimSync>>,
     crds: HashMap<String, crd::Written>,
-    reported: HashMap<String, Digest>,
 }
 
 struct RunningKind {
@@ -113,7 +115,7 @@ pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
     }
     let mut facts = Facts::from_previous(&binding);
     let passed = pass(provider, name, &binding, &mut facts).await;
-    let written = write_status(&consumer.api, &binding, &facts).await;
+    let written = if facts.silent { Ok(()) } else { write_status(&consumer.api, &binding, &facts).await };
     match (passed, written) {
         (Ok(outcome), Ok(())) => outcome,
         (Err(error), _) | (_, Err(error)) => again(name, &error),
@@ -142,7 +144,7 @@ async fn pass(
     match provider.link() {
         Link::Up => {}
         Link::Connecting => {
-            facts.stop(facts.waiting_phase(), Problem::info("Connecting", "connecting to the provider"));
+            facts.not_yet(Problem::info("Connecting", "connecting to the provider"));
             return Ok(Outcome::Done);
         }
         Link::Down { class, message } => {
@@ -154,7 +156,10 @@ async fn pass(
             return Ok(Outcome::Done);
         }
     }
-    let Some(cluster_binding) = provider.cluster_binding() else { return Ok(Outcome::After(SOON)) };
+    let Some(cluster_binding) = provider.cluster_binding() else {
+        facts.not_yet(Problem::info("Connecting", "reading the contract at the provider"));
+        return Ok(Outcome::After(SOON));
+    };
     let pin = pin::check(&cluster_binding, &provider.consumer.uid);
     if let Some(message) = pin.message(&provider.consumer.uid) {
         freeze(provider, name, true);
@@ -164,7 +169,7 @@ async fn pass(
     }
     facts.claimed_elsewhere = None;
     if !provider.synced() {
-        facts.stop(facts.waiting_phase(), Problem::info("Connecting", "reading the contract at the provider"));
+        facts.not_yet(Problem::info("Connecting", "reading the contract at the provider"));
         return Ok(Outcome::After(Duration::from_secs(1)));
     }
     facts.informers_synced = true;
@@ -247,8 +252,15 @@ async fn connected(
     facts.connected = None;
     facts.phase = BindingPhase::Connected;
     run_syncs(provider, name, binding, wanted, &consent, readable);
+    facts.watch_trouble = watch_trouble(provider, name);
     remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
-    Ok(Outcome::Done)
+    Ok(Outcome::After(RECHECK))
+}
+
+/// Trouble of the watches of a binding's kinds, in words.
+fn watch_trouble(provider: &Arc<Provider>, name: &str) -> Option<String> {
+    let bindings = provider.bindings.lock();
+    bindings.get(name)?.kinds.values().find_map(|running| running.sync.trouble())
 }
 
 /// What is needed to start a sync.
@@ -379,6 +391,7 @@ fn run_syncs(
     state.kinds.retain(|crd, running| wanted.get(crd).is_some_and(|plan| plan.fingerprint == running.fingerprint));
     let claim_sync =
         state.claims.get_or_insert_with(|| ClaimSync::start(provider, name, uid_of(binding))).clone();
+    claim_sync.prepare(consent, claims.clone());
     for (crd, plan) in wanted {
         let standing = Standing { frozen: false, teardown: plan.teardown };
         if let Some(running) = state.kinds.get(&crd) {
@@ -387,6 +400,7 @@ fn run_syncs(
             continue;
         }
         let referring = GroupResource::new(plan.resource.group.clone(), plan.resource.plural.clone());
+        claim_sync.forget_kind(&referring);
         let config = KindConfig {
             binding: name.to_owned(),
             binding_uid: uid_of(binding).to_owned(),
@@ -407,7 +421,7 @@ fn run_syncs(
         );
         state.kinds.insert(crd, RunningKind { fingerprint: plan.fingerprint, sync });
     }
-    claim_sync.update(consent.clone(), claims, state.syncs());
+    claim_sync.set_kinds(&state.syncs());
 }
 
 /// For a binding that is going and deletes its objects: makes sure that the syncs run which carry the deletions over, also

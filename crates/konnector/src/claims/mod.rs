@@ -1,41 +1,359 @@
-//! Claimed objects of one binding.
+//! Claimed objects of one binding: who refers to what ([`index`]), what the provider says there is
+//! (`APIServiceNamespace.status.claimedObjects`), what the consumer has, and the copies in between ([`execute`]).
+//!
+//! ```text
+//!   bound objects ──references──► index ─┐
+//!   binding: accepted? ──────────────────┼─► queue ─► decide(item) ─► execute ─► consumer / provider
+//!   provider's list of claimed objects ──┤
+//!   consumer's objects of claimed kinds ─┘   (watched only in namespaces where the API is used, by a RoleBinding there)
+//! ```
 
-use std::sync::Arc;
+mod bodies;
+mod execute;
+mod index;
+mod namespaces;
 
-use contract::{Claim, Consent};
-use kube_bind_api::GroupResource;
-use kube_client::ApiError;
-
-use crate::{
-    kind::{KindSync, ReferenceListener},
-    provider::Provider,
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
+use contract::{Claim, Consent, Direction};
+use kube_bind_api::{ClaimState, ClaimedObject, GroupResource};
+use kube_client::{Api, Informer, ObjectKey, Outcome, WorkQueue};
+use parking_lot::Mutex;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::index::{Index, ItemKey};
+use crate::{
+    consumer::{Consumer, Signal, Subscription},
+    kind::{KindSync, ReferenceListener},
+    provider::Provider,
+    sync::{
+        ConsumerKey, Side,
+        claims::{Item, ItemSummary, Mirrored, Selection, Way, decide},
+        summary::ConsumerSummary,
+    },
+};
+
+/// Items of one binding that are worked on at once.
+const CONCURRENCY: usize = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    Namespace(String),
+    Item(ItemKey),
+}
+
+/// A consumer namespace whose claimed kinds are watched.
+#[derive(Default)]
+struct Attached {
+    informers: HashMap<String, Informer<ItemSummary>>,
+    /// The namespace's own deletion was seen: nothing is in it any more.
+    gone: bool,
+}
+
+#[derive(Default)]
+struct State {
+    claims: Arc<Vec<Claim>>,
+    states: Vec<ClaimState>,
+    frozen: bool,
+    draining: bool,
+    index: Index,
+    kinds: Vec<Weak<KindSync>>,
+    attached: HashMap<String, Attached>,
+    lists: HashMap<String, HashMap<(String, String), ClaimedObject>>,
+    mirrored: HashMap<ItemKey, Mirrored>,
+    deleted: HashMap<ItemKey, String>,
+}
+
 /// The claims of one binding; it stops when dropped.
-pub struct ClaimSync {}
+pub struct ClaimSync {
+    binding: String,
+    binding_uid: String,
+    contract_namespace: String,
+    consumer: Arc<Consumer>,
+    api: Api,
+    provider: Weak<Provider>,
+    state: Mutex<State>,
+    queue: Arc<WorkQueue<Work>>,
+    _subscription: Subscription,
+    _guard: DropGuard,
+}
 
 impl ClaimSync {
     /// Starts with no claims.
-    pub fn start(_provider: &Arc<Provider>, _binding: &str, _binding_uid: &str) -> Arc<Self> {
-        Arc::new(Self {})
+    pub fn start(provider: &Arc<Provider>, binding: &str, binding_uid: &str) -> Arc<Self> {
+        let queue: Arc<WorkQueue<Work>> = WorkQueue::new(Duration::from_millis(200), Duration::from_secs(60));
+        let stop = CancellationToken::new();
+        let this = Arc::new_cyclic(|weak: &Weak<Self>| {
+            let weak = weak.clone();
+            Self {
+                binding: binding.to_owned(),
+                binding_uid: binding_uid.to_owned(),
+                contract_namespace: provider.contract_namespace.clone(),
+                consumer: provider.consumer.clone(),
+                api: provider.api.clone(),
+                provider: Arc::downgrade(provider),
+                state: Mutex::new(State::default()),
+                queue: queue.clone(),
+                _subscription: provider.consumer.listeners.subscribe(move |signal| {
+                    if let (Some(this), Signal::NamespaceGone(namespace)) = (weak.upgrade(), signal) {
+                        this.consumer_namespace_gone(namespace);
+                    }
+                }),
+                _guard: stop.clone().drop_guard(),
+            }
+        });
+        let weak = Arc::downgrade(&this);
+        tokio::spawn(queue.run(CONCURRENCY, stop, move |work| {
+            let weak = weak.clone();
+            async move {
+                match weak.upgrade() {
+                    Some(this) => this.work(work).await,
+                    None => Outcome::Done,
+                }
+            }
+        }));
+        for (key, _) in provider.namespaces.store().all() {
+            this.namespace_changed_at(provider, &key.name);
+        }
+        this
     }
 
-    /// For the syncs of bound kinds: what their objects refer to.
-    pub fn reference_listener(self: &Arc<Self>, _referring: GroupResource) -> ReferenceListener {
-        Arc::new(|_, _, _| {})
+    /// For the sync of a bound kind: what its objects refer to.
+    pub fn reference_listener(self: &Arc<Self>, referring: GroupResource) -> ReferenceListener {
+        let weak = Arc::downgrade(self);
+        Arc::new(move |key: &ConsumerKey, old: Option<&ConsumerSummary>, new: Option<&ConsumerSummary>| {
+            let Some(this) = weak.upgrade() else { return };
+            let mut state = this.state.lock();
+            let concerned = state.index.change(&referring, key, old, new);
+            let namespace = key.namespace.clone().unwrap_or_default();
+            let look = !namespace.is_empty()
+                && (!state.attached.contains_key(&namespace) || !state.index.uses(&namespace));
+            drop(state);
+            if look {
+                this.queue.add(Work::Namespace(namespace));
+            }
+            for item in concerned {
+                this.queue.add(Work::Item(item));
+            }
+        })
     }
 
-    /// New consent, claims or kinds.
-    pub fn update(&self, _consent: Consent, _claims: Arc<Vec<Claim>>, _kinds: Vec<Arc<KindSync>>) {}
+    /// Sets claims and consent before the kinds that refer start.
+    pub fn prepare(&self, consent: &Consent, claims: Arc<Vec<Claim>>) {
+        let states: Vec<ClaimState> =
+            claims.iter().map(|claim| consent.state_of(claim).unwrap_or(ClaimState::Pending)).collect();
+        let mut state = self.state.lock();
+        if *state.claims != *claims {
+            state.index = Index::new(claims.iter().map(|c| c.resource().resource.clone()).collect());
+            state.attached.clear();
+            state.mirrored.clear();
+            state.claims = claims;
+        }
+        let changed = state.states != states || state.frozen;
+        state.states = states;
+        state.frozen = false;
+        drop(state);
+        if changed {
+            self.requeue_all();
+        }
+    }
 
-    /// The provider's list of claimed objects changed.
-    pub fn namespace_changed(&self, _consumer_namespace: &str) {}
+    /// The watch of a kind is about to start anew.
+    pub fn forget_kind(&self, kind: &GroupResource) {
+        self.state.lock().index.forget_kind(kind);
+    }
+
+    /// Sets the kinds that may refer.
+    pub fn set_kinds(&self, kinds: &[Arc<KindSync>]) {
+        self.state.lock().kinds = kinds.iter().map(Arc::downgrade).collect();
+    }
 
     /// Stops or resumes all movement.
-    pub fn freeze(&self, _frozen: bool) {}
+    pub fn freeze(&self, frozen: bool) {
+        self.state.lock().frozen = frozen;
+    }
 
-    /// Deletes all copies; says how many are left.
-    pub async fn drain(&self) -> Result<usize, ApiError> {
-        Ok(0)
+    /// The provider's list of claimed objects for this consumer namespace may have changed.
+    pub fn namespace_changed(&self, consumer_namespace: &str) {
+        if let Some(provider) = self.provider.upgrade() {
+            self.namespace_changed_at(&provider, consumer_namespace);
+        }
+    }
+
+    fn namespace_changed_at(&self, provider: &Provider, consumer_namespace: &str) {
+        let entry = provider.cached(&provider.namespaces, consumer_namespace);
+        let listed: Vec<ClaimedObject> = entry
+            .map(|e| serde_json::from_value(e["status"]["claimedObjects"].clone()).unwrap_or_default())
+            .unwrap_or_default();
+        let new: HashMap<(String, String), ClaimedObject> =
+            listed.into_iter().map(|e| ((e.resource.clone(), e.name.clone()), e)).collect();
+        let mut state = self.state.lock();
+        let old = state.lists.insert(consumer_namespace.to_owned(), new.clone()).unwrap_or_default();
+        drop(state);
+        let names: HashSet<&(String, String)> = old.keys().chain(new.keys()).collect();
+        for name in names {
+            if old.get(name) != new.get(name) {
+                let (resource, name) = name.clone();
+                self.queue.add(Work::Item(ItemKey { resource, namespace: consumer_namespace.to_owned(), name }));
+            }
+        }
+    }
+
+    /// Everything is looked at again.
+    fn requeue_all(&self) {
+        let state = self.state.lock();
+        let mut work: HashSet<Work> = state.index.all().into_iter().map(Work::Item).collect();
+        work.extend(state.index.namespaces().into_iter().map(Work::Namespace));
+        for (namespace, attached) in &state.attached {
+            work.insert(Work::Namespace(namespace.clone()));
+            for (resource, informer) in &attached.informers {
+                work.extend(informer.store().keys().into_iter().map(|key| {
+                    Work::Item(ItemKey { resource: resource.clone(), namespace: key.namespace, name: key.name })
+                }));
+            }
+        }
+        for (namespace, list) in &state.lists {
+            work.extend(list.keys().map(|(resource, name)| {
+                Work::Item(ItemKey { resource: resource.clone(), namespace: namespace.clone(), name: name.clone() })
+            }));
+        }
+        drop(state);
+        for work in work {
+            self.queue.add(work);
+        }
+    }
+
+    async fn work(self: Arc<Self>, work: Work) -> Outcome {
+        match work {
+            Work::Namespace(namespace) => self.look_after(&namespace).await,
+            Work::Item(key) => {
+                let Some(item) = self.gather(&key) else { return Outcome::Done };
+                let action = decide(&item);
+                self.carry_out(&key, &item, action).await
+            }
+        }
+    }
+
+    /// All that is known of one item; `None` when nothing may move now.
+    fn gather(&self, key: &ItemKey) -> Option<Item> {
+        let state = self.state.lock();
+        if state.frozen || state.draining {
+            return None;
+        }
+        let consumer = state.side(key);
+        let entry =
+            state.lists.get(&key.namespace).and_then(|l| l.get(&(key.resource.clone(), key.name.clone()))).cloned();
+        let selecting = state.selecting(key, consumer.present(), entry.as_ref());
+        let selection = Selection::of(selecting.iter().filter_map(|i| state.states.get(*i).copied()));
+        let way = state.way(key, &selecting);
+        let copy = consumer.present().is_some_and(|c| c.copy);
+        let unreferred = state.index.seen_unreferred(key) || (copy && state.suspect(key));
+        Some(Item {
+            selection,
+            way,
+            entry,
+            unreferred,
+            deleted_uid: state.deleted.get(key).cloned(),
+            mirrored: state.mirrored.get(key).cloned(),
+            consumer,
+        })
+    }
+
+    fn provider_namespace(&self, consumer_namespace: &str) -> Option<String> {
+        let provider = self.provider.upgrade()?;
+        provider.namespace_map().provider(consumer_namespace).map(str::to_owned)
+    }
+
+    fn forget(&self, key: &ItemKey) {
+        let mut state = self.state.lock();
+        state.mirrored.remove(key);
+        state.deleted.remove(key);
+        state.index.forget_evidence(key);
+    }
+}
+
+impl State {
+    fn side(&self, key: &ItemKey) -> Side<ItemSummary> {
+        let Some(attached) = self.attached.get(&key.namespace) else { return Side::Unknown };
+        if attached.gone {
+            return Side::Absent;
+        }
+        let Some(informer) = attached.informers.get(&key.resource) else { return Side::Unknown };
+        let found = informer.store().get(&ObjectKey::new(&key.namespace, &key.name)).map(|e| e.summary.clone());
+        Side::from_lookup(informer.synced(), found)
+    }
+
+    /// Claims (by index) that select an item: by reference, by name, by label.
+    fn selecting(&self, key: &ItemKey, here: Option<&ItemSummary>, entry: Option<&ClaimedObject>) -> Vec<usize> {
+        let by_reference = self.index.claims_of(key);
+        let mut selecting: Vec<usize> = Vec::new();
+        for (index, claim) in self.claims.iter().enumerate() {
+            if claim.resource().resource != key.resource {
+                continue;
+            }
+            let number = u16::try_from(index).unwrap_or(u16::MAX);
+            let by_label = match here {
+                Some(here) => here.by_label.contains(&number),
+                // Its labels are known only at the provider; they are looked at before anything is written.
+                None => claim.labels().is_some() && entry.is_some_and(|e| e.uid.is_some()),
+            };
+            if by_reference.contains(&number) || by_label || claim.names_directly(Some(&key.namespace), &key.name) {
+                selecting.push(index);
+            }
+        }
+        selecting
+    }
+
+    /// Which way the claims that select an item (or, if none does, all of its kind) let it travel.
+    fn way(&self, key: &ItemKey, selecting: &[usize]) -> Way {
+        let accepted: Vec<usize> =
+            selecting.iter().copied().filter(|i| self.states.get(*i) == Some(&ClaimState::Accepted)).collect();
+        let all: Vec<usize> = (0..self.claims.len())
+            .filter(|i| self.claims.get(*i).is_some_and(|c| c.resource().resource == key.resource))
+            .collect();
+        let counting = [accepted.as_slice(), selecting, all.as_slice()].into_iter().find(|c| !c.is_empty()).unwrap_or(&[]);
+        let ways = counting.iter().filter_map(|i| self.claims.get(*i)).map(Claim::direction);
+        ways.fold(None, |so_far, direction| {
+            let way = match direction {
+                Direction::ToConsumer => Way::Here,
+                Direction::ToProvider => Way::There,
+                Direction::WhoeverIsFirst => Way::Either,
+            };
+            match so_far {
+                None => Some(way),
+                Some(known) if known == way => Some(way),
+                Some(_) => Some(Way::Either),
+            }
+        })
+        .unwrap_or(Way::Here)
+    }
+
+    /// A copy that nothing refers to, though everything that could is known: after a restart the evidence is gone, and a
+    /// fresh look has to give it. Only where a reference is what brings copies of this kind.
+    fn suspect(&self, key: &ItemKey) -> bool {
+        let of_kind: Vec<(usize, &Claim)> =
+            self.claims.iter().enumerate().filter(|(_, c)| c.resource().resource == key.resource).collect();
+        let only_references = of_kind
+            .iter()
+            .all(|(_, c)| c.labels().is_none() && c.wire().selector.named_resources.is_empty());
+        let accepted = of_kind.iter().any(|(i, _)| self.states.get(*i) == Some(&ClaimState::Accepted));
+        let known = !self.kinds.is_empty()
+            && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()));
+        only_references && accepted && known
+    }
+
+    /// Claimed kinds about which the consumer has decided, and whether any of their claims is accepted.
+    fn decided(&self) -> HashMap<String, bool> {
+        let mut kinds = HashMap::new();
+        for (claim, state) in self.claims.iter().zip(&self.states) {
+            if *state != ClaimState::Pending {
+                *kinds.entry(claim.resource().resource.clone()).or_default() |= *state == ClaimState::Accepted;
+            }
+        }
+        kinds
     }
 }

@@ -54,7 +54,7 @@ impl KindSync {
                 }
                 Action::Delete(deletion) => self.delete(key, consumer, copy, standing, deletion).await,
                 Action::PutStatus(rule) => self.put_status(key, consumer, copy, rule).await,
-                Action::Release => self.release(key, consumer, copy).await,
+                Action::Release => self.release(key, consumer, copy, standing).await,
                 Action::Report(obstacle) => {
                     self.report(key, consumer, obstacle).await;
                     continue;
@@ -282,7 +282,22 @@ impl KindSync {
         Ok(())
     }
 
-    async fn release(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) -> Result<(), ApiError> {
+    /// Takes our finalizer off. Unless CRD or binding go, a fresh read must say that no copy of ours is left: the cache
+    /// may be older than our own create.
+    async fn release(
+        &self,
+        key: &ObjectKey,
+        consumer: &ConsumerSummary,
+        copy: &Side<ProviderSummary>,
+        standing: Standing,
+    ) -> Result<(), ApiError> {
+        if matches!(standing.teardown, Teardown::None | Teardown::Delete)
+            && let Some(target) = self.target(key)
+            && let Some(live) = self.provider.get_opt(&self.config.resource, &target).await?
+            && matches!(self.summarise_copy(key, &live).belongs, Belongs::Ours { .. })
+        {
+            return Err(self.moved_on(key, "the provider's copy is still there"));
+        }
         let live = match self.consumer_body(key, consumer).await {
             Ok(live) => live,
             Err(error) if error.is_not_found() => return Ok(()),

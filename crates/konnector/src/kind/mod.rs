@@ -25,7 +25,7 @@ use kube_bind_api::GroupResource;
 use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, WorkQueue};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::bodies::Bodies;
@@ -198,31 +198,14 @@ impl KindSync {
         self.objects.read().as_ref().map_or(0, |o| o.store().len())
     }
 
-    /// Consumer namespaces in which there are objects of the kind.
-    pub fn namespaces_in_use(&self) -> Vec<String> {
-        let mut namespaces: Vec<String> = self
-            .objects
-            .read()
-            .as_ref()
-            .map(|o| o.store().keys().into_iter().map(|k| k.namespace).collect())
-            .unwrap_or_default();
-        namespaces.sort();
-        namespaces.dedup();
-        namespaces
-    }
-
     /// True when the consumer's list is complete.
     pub fn objects_synced(&self) -> bool {
         self.objects.read().as_ref().is_some_and(Informer::synced)
     }
 
-    /// All objects known at the consumer.
-    pub fn objects(&self) -> Vec<(ConsumerKey, ConsumerSummary)> {
-        self.objects
-            .read()
-            .as_ref()
-            .map(|o| o.store().all().into_iter().map(|(k, e)| (consumer_key(&k), e.summary.clone())).collect())
-            .unwrap_or_default()
+    /// Uid of a consumer's object, if it is known.
+    pub fn uid_of(&self, key: &ConsumerKey) -> Option<String> {
+        self.objects.read().as_ref()?.store().get(&consumer_object(key)).map(|e| e.summary.uid.clone())
     }
 
     /// The provider's copy of a consumer's object, as last seen.
@@ -236,11 +219,6 @@ impl KindSync {
         let provider =
             self.copies.read().values().find_map(|informer| informer.health().borrow().trouble.clone());
         consumer.or(provider).map(|t| t.message)
-    }
-
-    /// Health of the consumer's watch.
-    pub fn health(&self) -> Option<watch::Receiver<kube_client::Health>> {
-        self.objects.read().as_ref().map(Informer::health)
     }
 
     /// Looks at every object again.

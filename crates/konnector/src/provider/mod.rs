@@ -70,7 +70,6 @@ pub struct Provider {
     cluster_binding: RwLock<Option<Arc<Value>>>,
     heartbeat_error: RwLock<Option<String>>,
     subscription: Mutex<Option<Subscription>>,
-    stop: CancellationToken,
     _guard: DropGuard,
 }
 
@@ -110,7 +109,6 @@ impl Provider {
                 heartbeat_error: RwLock::new(None),
                 subscription: Mutex::new(None),
                 _guard: stop.clone().drop_guard(),
-                stop: stop.clone(),
                 secret,
                 api: api.clone(),
                 contract_namespace: namespace.clone(),

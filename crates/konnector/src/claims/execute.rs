@@ -1,0 +1,491 @@
+//! Carries out what was decided about a claimed object, after fresh reads. In: an item and its action. Out: at most one
+//! write. What must not cross is refused here with the contract's words, on the object that refers to it.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use contract::{
+    Claim, Consent,
+    safety::{Refusal, is_consumer_copy, is_provider_copy, meant_for_consumer},
+};
+use kube_bind_api::{
+    APIServiceBinding, ClaimState, GroupResource,
+    constants::{
+        ANNOTATION_CONSUMER_NAMESPACE, ANNOTATION_CONSUMER_UID, FIELD_MANAGER, LABEL_BINDING, LABEL_OWNER,
+        OWNER_PROVIDER,
+    },
+};
+use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
+use serde_json::Value;
+
+use super::{ClaimSync, bodies, index::ItemKey};
+use crate::{
+    events::Subject,
+    resources::{self, MANAGER},
+    sync::{
+        Side,
+        body::owned_digest,
+        claims::{ClaimAction, DropThere, Item, Mirrored, Selection, Way},
+        consumer_object, fields,
+        intent::{Deletion, Reason},
+        summary::Belongs,
+    },
+};
+
+impl ClaimSync {
+    pub(super) async fn carry_out(self: &Arc<Self>, key: &ItemKey, item: &Item, action: ClaimAction) -> Outcome {
+        let Some(resource) = resources::claimable("", &key.resource) else { return Outcome::Done };
+        let done = match action {
+            ClaimAction::Nothing => return Outcome::Done,
+            ClaimAction::Occupied => {
+                let message = format!(
+                    "{} {:?} already exists here and was not made by the binding {}; the provider's one is not copied: \
+                     rename or delete it, or refer to another name",
+                    resource.kind, key.name, self.binding
+                );
+                self.tell(key, "ForeignObject", &message).await;
+                return Outcome::Done;
+            }
+            ClaimAction::Pull => self.pull(key, item, &resource).await,
+            ClaimAction::Push => self.push(key, item, &resource).await,
+            ClaimAction::DropHere(deletion) => self.drop_here(key, item, &resource, &deletion).await,
+            ClaimAction::DropThere(why) => self.drop_there(key, item, &resource, why).await,
+        };
+        match done {
+            Ok(outcome) => outcome,
+            Err(error) => self.failed(key, &error).await,
+        }
+    }
+
+    async fn failed(&self, key: &ItemKey, error: &ApiError) -> Outcome {
+        self.consumer.metrics.failures.fetch_add(1, Ordering::Relaxed);
+        match error.class {
+            Class::Conflict | Class::AlreadyExists | Class::NotFound => {
+                tracing::debug!(item = %key, %error, "the world has moved on");
+            }
+            Class::Invalid => {
+                self.tell(key, "CopyRefused", &error.to_string()).await;
+                tracing::warn!(item = %key, binding = %self.binding, %error, "copy refused");
+            }
+            // Rights follow a moment after the list or the RoleBinding.
+            Class::Forbidden => tracing::info!(item = %key, binding = %self.binding, %error, "not allowed (yet)"),
+            _ => tracing::warn!(item = %key, binding = %self.binding, %error, "claimed object not synced"),
+        }
+        error.retry_after.map_or(Outcome::Retry, Outcome::RetryAfter)
+    }
+
+    /// From the provider to the consumer.
+    async fn pull(&self, key: &ItemKey, item: &Item, resource: &Resource) -> Result<Outcome, ApiError> {
+        let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(Outcome::Done) };
+        let source_key = ObjectKey::new(&place, &key.name);
+        let Some(source) = self.api.get_opt(resource, &source_key).await? else { return Ok(Outcome::Done) };
+        let source = bodies::with_kind(&source, &resource.kind);
+        if source["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(Outcome::Done);
+        }
+        if is_provider_copy(&source, &self.contract_namespace) {
+            // Our own copy of an object that the consumer once had: it does not come back by itself.
+            return Ok(Outcome::Done);
+        }
+        if !self.covered(key, &source) {
+            return Ok(Outcome::Done);
+        }
+        let (referrers, trusted) = self.referring_copies(key);
+        let referrers: BTreeSet<&str> = referrers.iter().map(String::as_str).collect();
+        if let Err(refusal) = meant_for_consumer(&source, &referrers, trusted) {
+            self.refuse(key, &refusal).await;
+            // An owner reference may follow.
+            return Ok(Outcome::After(Duration::from_secs(60)));
+        }
+        let body = match bodies::here(&source, &self.binding, &key.namespace) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.refuse(key, &refusal).await;
+                return Ok(Outcome::Done);
+            }
+        };
+        let target = ObjectKey::new(&key.namespace, &key.name);
+        let owned = match &item.consumer {
+            Side::Present(copy) if copy.owned == Some(owned_digest(&body)) => copy.owned,
+            Side::Present(copy) => {
+                let made =
+                    self.consumer.api.apply_update_only(resource, &target, &body, &copy.uid, MANAGER).await?;
+                self.consumer_wrote(key, "copy updated");
+                fields::owned(&made, FIELD_MANAGER, None).map(|o| owned_digest(&o))
+            }
+            _ => {
+                let made = self.consumer.api.apply_create_only(resource, &target, &body, MANAGER).await?;
+                self.consumer_wrote(key, "copied to the consumer");
+                fields::owned(&made, FIELD_MANAGER, None).map(|o| owned_digest(&o))
+            }
+        };
+        self.state.lock().mirrored.insert(key.clone(), Mirrored { provider: version_of(&source), consumer: owned });
+        Ok(Outcome::Done)
+    }
+
+    /// From the consumer to the provider.
+    async fn push(&self, key: &ItemKey, item: &Item, resource: &Resource) -> Result<Outcome, ApiError> {
+        let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(Outcome::Done) };
+        let source_key = ObjectKey::new(&key.namespace, &key.name);
+        let Some(source) = self.consumer.api.get_opt(resource, &source_key).await? else { return Ok(Outcome::Done) };
+        let source = bodies::with_kind(&source, &resource.kind);
+        if source["metadata"]["deletionTimestamp"].is_string() || is_consumer_copy(&source, &self.binding, None) {
+            return Ok(Outcome::Done);
+        }
+        if !self.covered(key, &source) {
+            return Ok(Outcome::Done);
+        }
+        let body = match bodies::there(&source, &self.contract_namespace, Some(&place)) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.refuse(key, &refusal).await;
+                return Ok(Outcome::Done);
+            }
+        };
+        let target = ObjectKey::new(&place, &key.name);
+        let live = self.api.get_opt(resource, &target).await?;
+        let made = match live {
+            None => {
+                let made = self.api.apply_create_only(resource, &target, &body, MANAGER).await?;
+                self.provider_wrote(key, "copied to the provider");
+                made
+            }
+            Some(live) if !self.is_our_copy_there(&live, key) => {
+                let message = format!(
+                    "{} {:?} already exists at the provider and is not a copy of this one; it is left alone: choose \
+                     another name",
+                    resource.kind, key.name
+                );
+                self.tell(key, "ForeignObject", &message).await;
+                return Ok(Outcome::Done);
+            }
+            Some(live) => {
+                let owned = fields::owned(&live, FIELD_MANAGER, None).map(|o| owned_digest(&o));
+                if owned == Some(owned_digest(&body)) {
+                    live
+                } else {
+                    let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+                    let made = self.api.apply_update_only(resource, &target, &body, uid, MANAGER).await?;
+                    self.provider_wrote(key, "copy at the provider updated");
+                    made
+                }
+            }
+        };
+        let content = item.consumer.present().and_then(|own| own.content);
+        self.state.lock().mirrored.insert(key.clone(), Mirrored { provider: version_of(&made), consumer: content });
+        Ok(Outcome::Done)
+    }
+
+    async fn drop_here(
+        &self,
+        key: &ItemKey,
+        item: &Item,
+        resource: &Resource,
+        deletion: &Deletion,
+    ) -> Result<Outcome, ApiError> {
+        if !self.still_meant(key, item, deletion.reason(), resource).await? {
+            tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
+            self.state.lock().index.forget_evidence(key);
+            return Ok(Outcome::Done);
+        }
+        let target = ObjectKey::new(&key.namespace, &key.name);
+        let live = self.consumer.api.get_opt(resource, &target).await?;
+        if let Some(live) = live
+            && live["metadata"]["uid"] == deletion.uid()
+            && is_consumer_copy(&live, &self.binding, None)
+        {
+            self.consumer.api.delete(resource, &target, deletion.uid()).await?;
+            self.consumer_wrote(key, "copy at the consumer deleted");
+        }
+        self.forget(key);
+        Ok(Outcome::Done)
+    }
+
+    async fn drop_there(
+        &self,
+        key: &ItemKey,
+        item: &Item,
+        resource: &Resource,
+        why: DropThere,
+    ) -> Result<Outcome, ApiError> {
+        let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(Outcome::Done) };
+        let target = ObjectKey::new(&place, &key.name);
+        let Some(live) = self.api.get_opt(resource, &target).await? else {
+            self.forget(key);
+            return Ok(Outcome::Done);
+        };
+        if !self.is_our_copy_there(&live, key) {
+            self.forget(key);
+            return Ok(Outcome::Done);
+        }
+        let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+        let owner = live["metadata"]["annotations"][ANNOTATION_CONSUMER_UID].as_str().unwrap_or_default();
+        let deletion = match why {
+            DropThere::Rejected => Deletion::claim_rejected(item.selection == Selection::Rejected, uid),
+            DropThere::ReferrerGone => Deletion::referrer_gone(item.unreferred, uid),
+            DropThere::OwnerDeleted => Deletion::owner_deleted(owner, item.deleted_uid.as_deref(), uid),
+        };
+        let Some(deletion) = deletion else {
+            self.forget(key);
+            return Ok(Outcome::Done);
+        };
+        if !self.still_meant(key, item, deletion.reason(), resource).await? {
+            tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
+            self.state.lock().index.forget_evidence(key);
+            return Ok(Outcome::Done);
+        }
+        self.api.delete(resource, &target, deletion.uid()).await?;
+        self.provider_wrote(key, "copy at the provider deleted");
+        self.forget(key);
+        Ok(Outcome::Done)
+    }
+
+    /// Fresh reads before a deletion: each intent is checked against what the API servers say now.
+    async fn still_meant(
+        &self,
+        key: &ItemKey,
+        item: &Item,
+        reason: Reason,
+        resource: &Resource,
+    ) -> Result<bool, ApiError> {
+        let live = self.consumer.api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.binding)).await?;
+        let Some(Ok(binding)) = live.map(serde_json::from_value::<APIServiceBinding>) else { return Ok(false) };
+        if binding.metadata.uid.as_deref() != Some(&self.binding_uid) || binding.metadata.deletion_timestamp.is_some() {
+            return Ok(false);
+        }
+        match reason {
+            Reason::ClaimRejected => Ok(self.all_rejected(key, item, &binding)),
+            Reason::ReferrerGone => self.nothing_refers(key).await,
+            Reason::OwnerDeleted if item.way == Way::There => {
+                let live = self.consumer.api.get_opt(resource, &ObjectKey::new(&key.namespace, &key.name)).await;
+                match live {
+                    Ok(live) => Ok(live.is_none_or(|l| Some(l["metadata"]["uid"].as_str().unwrap_or_default()) != item.deleted_uid.as_deref())),
+                    // With the namespace its rights went too; that it went was seen.
+                    Err(error) if error.is_forbidden() && matches!(item.consumer, Side::Absent) => Ok(true),
+                    Err(error) => Err(error),
+                }
+            }
+            Reason::OwnerDeleted => {
+                let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(false) };
+                let source = self.api.get_opt(resource, &ObjectKey::new(&place, &key.name)).await?;
+                let deleted = item.entry.as_ref().and_then(|e| e.uid.as_deref());
+                Ok(source.is_none_or(|s| s["metadata"]["uid"].as_str() != deleted))
+            }
+            Reason::ConsumerTerminating => Ok(false),
+        }
+    }
+
+    /// With the binding's present word, every claim that selects the item is rejected.
+    fn all_rejected(&self, key: &ItemKey, item: &Item, binding: &APIServiceBinding) -> bool {
+        let state = self.state.lock();
+        let asked: Vec<_> = state.claims.iter().map(|c| c.wire().clone()).collect();
+        let consent = Consent::decide(&asked, &binding.spec.permission_claims);
+        let selecting = state.selecting(key, item.consumer.present(), item.entry.as_ref());
+        let states = selecting.iter().filter_map(|i| state.claims.get(*i)).filter_map(|claim| consent.state_of(claim));
+        Selection::of(states) == Selection::Rejected
+    }
+
+    /// Lists the referring kinds of the namespace anew. A kind whose CRD is going or gone takes its objects with it,
+    /// which is no reason to delete what they referred to.
+    async fn nothing_refers(&self, key: &ItemKey) -> Result<bool, ApiError> {
+        let (kinds, claims) = {
+            let state = self.state.lock();
+            (state.kinds.clone(), state.claims.clone())
+        };
+        if kinds.is_empty() {
+            return Ok(false);
+        }
+        for kind in kinds {
+            let Some(kind) = kind.upgrade() else { return Ok(false) };
+            let config = kind.config();
+            let crd = format!("{}.{}", config.resource.plural, config.resource.group);
+            let crd = self.consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(&crd)).await?;
+            if crd.is_none_or(|c| c["metadata"]["deletionTimestamp"].is_string()) {
+                return Ok(false);
+            }
+            let referring = GroupResource::new(config.resource.group.clone(), config.resource.plural.clone());
+            let objects = self.consumer.api.list(&config.resource, &ListQuery::namespace(&key.namespace)).await?;
+            let refers = objects.iter().any(|object| {
+                claims.iter().filter(|c| c.resource().resource == key.resource).any(|claim| {
+                    claim
+                        .targets(&referring, object, config.openapi.as_deref())
+                        .found
+                        .iter()
+                        .any(|target| target.name == key.name)
+                })
+            });
+            if refers {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether an accepted claim covers this very object, labels included.
+    fn covered(&self, key: &ItemKey, object: &Value) -> bool {
+        let state = self.state.lock();
+        let by_reference = state.index.claims_of(key);
+        let labels = &object["metadata"]["labels"];
+        state.claims.iter().zip(&state.states).enumerate().any(|(index, (claim, decided))| {
+            *decided == ClaimState::Accepted
+                && claim.resource().resource == key.resource
+                && claim.matches(
+                    Some(&key.namespace),
+                    &key.name,
+                    labels,
+                    u16::try_from(index).is_ok_and(|i| by_reference.contains(&i)),
+                )
+        })
+    }
+
+    /// Uids of the provider's copies of the objects that refer to the item under accepted claims, and whether the
+    /// provider vouches for names that come from them.
+    fn referring_copies(&self, key: &ItemKey) -> (Vec<String>, bool) {
+        let (referrers, kinds, accepted) = {
+            let state = self.state.lock();
+            let accepted: Vec<Option<Claim>> = state
+                .claims
+                .iter()
+                .zip(&state.states)
+                .map(|(claim, decided)| (*decided == ClaimState::Accepted).then(|| claim.clone()))
+                .collect();
+            (state.index.referrers_of(key), state.kinds.clone(), accepted)
+        };
+        let kinds: Vec<_> = kinds.iter().filter_map(std::sync::Weak::upgrade).collect();
+        let mut uids = Vec::new();
+        let mut trusted = false;
+        for ((kind, referrer), claims) in referrers {
+            let claims: Vec<&Claim> =
+                claims.iter().filter_map(|i| accepted.get(usize::from(*i)).and_then(Option::as_ref)).collect();
+            if claims.is_empty() {
+                continue;
+            }
+            trusted |= claims.iter().any(|claim| claim.trusts_name(&kind));
+            let sync = kinds.iter().find(|k| k.config().resource.plural == kind.resource && k.config().resource.group == kind.group);
+            if let Some(Side::Present(copy)) = sync.map(|k| k.copy_of(&referrer))
+                && matches!(copy.belongs, Belongs::Ours { .. })
+            {
+                uids.push(copy.uid);
+            }
+        }
+        (uids, trusted)
+    }
+
+    fn is_our_copy_there(&self, live: &Value, key: &ItemKey) -> bool {
+        is_provider_copy(live, &self.contract_namespace)
+            && live["metadata"]["annotations"][ANNOTATION_CONSUMER_NAMESPACE] == key.namespace.as_str()
+    }
+
+    async fn refuse(&self, key: &ItemKey, refusal: &Refusal) {
+        self.tell(key, "NotCopied", &refusal.to_string()).await;
+    }
+
+    /// Says it on the objects that refer to the item, or on the binding.
+    async fn tell(&self, key: &ItemKey, reason: &str, message: &str) {
+        let (referrers, kinds) = {
+            let state = self.state.lock();
+            (state.index.referrers_of(key), state.kinds.clone())
+        };
+        let kinds: Vec<_> = kinds.iter().filter_map(std::sync::Weak::upgrade).collect();
+        let mut told = false;
+        for ((kind, referrer), _) in referrers.iter().take(5) {
+            let sync = kinds.iter().find(|k| k.config().resource.plural == kind.resource);
+            let Some(sync) = sync else { continue };
+            let Some(uid) = sync.uid_of(referrer) else { continue };
+            let subject =
+                Subject { resource: sync.config().resource.clone(), key: consumer_object(referrer), uid };
+            self.consumer.events.warn(&subject, reason, message).await;
+            told = true;
+        }
+        if !told {
+            let subject = Subject {
+                resource: resources::bindings(),
+                key: ObjectKey::cluster(&self.binding),
+                uid: self.binding_uid.clone(),
+            };
+            self.consumer.events.warn(&subject, reason, &format!("namespace {}: {message}", key.namespace)).await;
+        }
+    }
+
+    /// For an unbinding that deletes: removes all copies on both sides; says how many are left.
+    pub async fn drain(&self) -> Result<usize, ApiError> {
+        self.start_draining();
+        let mut left = 0;
+        let kinds: HashSet<String> =
+            self.state.lock().claims.iter().map(|c| c.resource().resource.clone()).collect();
+        let labels = format!("{LABEL_BINDING}={},{LABEL_OWNER}={OWNER_PROVIDER}", self.binding);
+        for namespace in self.open_namespaces().await? {
+            for kind in &kinds {
+                let Some(resource) = resources::claimable("", kind) else { continue };
+                let query = ListQuery { labels: Some(labels.clone()), ..ListQuery::namespace(&namespace) };
+                let copies = match self.consumer.api.list(&resource, &query).await {
+                    Ok(copies) => copies,
+                    // Never accepted, so never copied.
+                    Err(error) if error.is_forbidden() => continue,
+                    Err(error) => return Err(error),
+                };
+                for copy in copies {
+                    left += 1;
+                    let (Some(key), Some(uid)) = (ObjectKey::of(&copy), copy["metadata"]["uid"].as_str()) else { continue };
+                    self.consumer.api.delete(&resource, &key, uid).await?;
+                }
+            }
+        }
+        let entries: Vec<ItemKey> = {
+            let state = self.state.lock();
+            let lists = state.lists.iter().flat_map(|(namespace, list)| {
+                list.values().filter(|e| e.uid.is_some() && e.deleted != Some(true)).map(|e| ItemKey {
+                    resource: e.resource.clone(),
+                    namespace: namespace.clone(),
+                    name: e.name.clone(),
+                })
+            });
+            lists.filter(|item| kinds.contains(&item.resource)).collect()
+        };
+        for key in entries {
+            let Some(resource) = resources::claimable("", &key.resource) else { continue };
+            let Some(place) = self.provider_namespace(&key.namespace) else { continue };
+            let target = ObjectKey::new(&place, &key.name);
+            let live = match self.api.get_opt(&resource, &target).await {
+                Ok(Some(live)) => live,
+                Ok(None) => continue,
+                Err(error) if error.is_forbidden() => continue,
+                Err(error) => return Err(error),
+            };
+            if self.is_our_copy_there(&live, &key) {
+                left += 1;
+                let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
+                self.api.delete(&resource, &target, uid).await?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// Namespaces that are open for claimed kinds, by the RoleBindings in them (after a restart too).
+    async fn open_namespaces(&self) -> Result<HashSet<String>, ApiError> {
+        let query = ListQuery { labels: Some(format!("{LABEL_BINDING}={}", self.binding)), ..ListQuery::default() };
+        let found = self.consumer.api.list(&resources::role_bindings(), &query).await?;
+        let mut namespaces: HashSet<String> =
+            found.iter().filter_map(|r| r["metadata"]["namespace"].as_str().map(Into::into)).collect();
+        namespaces.extend(self.attached_namespaces());
+        Ok(namespaces)
+    }
+
+    fn consumer_wrote(&self, key: &ItemKey, what: &str) {
+        tracing::info!(item = %key, binding = %self.binding, "{what}");
+        self.consumer.metrics.consumer_writes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn provider_wrote(&self, key: &ItemKey, what: &str) {
+        tracing::info!(item = %key, binding = %self.binding, "{what}");
+        self.consumer.metrics.provider_writes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn version_of(object: &Value) -> (String, String) {
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
+    (text("uid"), text("resourceVersion"))
+}
