@@ -18,16 +18,23 @@ const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MAX_ANNOTATION: usize = 256 * 1024;
 
 fn annotation(object: &Value) -> Option<&str> {
-    object.get("metadata")?.get("annotations")?.get(ANNOTATION)?.as_str()
+    object
+        .get("metadata")?
+        .get("annotations")?
+        .get(ANNOTATION)?
+        .as_str()
 }
 
-/// Whether all conflicts are about fields the last client-side apply set.
-pub(super) fn allows(live: &Value, conflicts: &[Conflict], root: &Node) -> bool {
-    let Some(last) = annotation(live).and_then(|text| serde_json::from_str::<Value>(text).ok())
-    else {
-        return false;
+/// The conflicts that are not about fields as the last client-side apply left them. A field that somebody changed since
+/// is no longer kubectl's to take.
+pub(super) fn refused(live: &Value, conflicts: &[Conflict], root: &Node) -> Vec<Conflict> {
+    let last = annotation(live).and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let last = last.filter(|last| last.get("apiVersion") == live.get("apiVersion"));
+    let Some(last) = last else {
+        return conflicts.to_vec();
     };
-    let mut allowed = typed::field_set(root, &last).paths();
+    let changed = typed::compare(root, &last, live).set();
+    let mut allowed = typed::field_set(root, &last).difference(&changed).paths();
     // The annotation itself is kubectl's.
     allowed.push(
         ["metadata", "annotations", ANNOTATION]
@@ -35,7 +42,11 @@ pub(super) fn allows(live: &Value, conflicts: &[Conflict], root: &Node) -> bool 
             .to_vec(),
     );
     let allowed: Vec<String> = allowed.iter().map(|path| display(path)).collect();
-    conflicts.iter().all(|c| allowed.contains(&c.path))
+    conflicts
+        .iter()
+        .filter(|c| !allowed.contains(&c.path))
+        .cloned()
+        .collect()
 }
 
 /// Rewrites the annotation of an object that has one.

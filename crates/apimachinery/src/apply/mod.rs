@@ -212,15 +212,19 @@ pub fn apply(
     let config = object::owned_part(&config, options.reset);
     match try_apply(live, &config, options, &root) {
         // `kubectl apply --server-side` after client-side apply: what that applied may be taken over.
-        Err(ApplyError::Conflicts(conflicts))
-            if options.manager == last_applied::MANAGER
-                && live.is_some_and(|live| last_applied::allows(live, &conflicts, &root)) =>
-        {
-            let forced = ApplyOptions {
-                force: true,
-                ..options.clone()
-            };
-            try_apply(live, &config, &forced, &root)
+        Err(ApplyError::Conflicts(conflicts)) if options.manager == last_applied::MANAGER => {
+            let refused = live.map_or_else(Vec::new, |live| {
+                last_applied::refused(live, &conflicts, &root)
+            });
+            if refused.is_empty() {
+                let forced = ApplyOptions {
+                    force: true,
+                    ..options.clone()
+                };
+                try_apply(live, &config, &forced, &root)
+            } else {
+                Err(ApplyError::Conflicts(refused))
+            }
         }
         other => other,
     }
@@ -240,7 +244,14 @@ pub fn equal_but_times(a: &Value, b: &Value) -> bool {
             owner.time = None;
         }
         managed.owners.sort_by(|a, b| {
-            let key = |o: &Owner| (o.operation, o.manager.clone(), o.api_version.clone(), o.subresource.clone());
+            let key = |o: &Owner| {
+                (
+                    o.operation,
+                    o.manager.clone(),
+                    o.api_version.clone(),
+                    o.subresource.clone(),
+                )
+            };
             key(a).cmp(&key(b))
         });
         Some(managed)
@@ -343,7 +354,11 @@ fn give_up(merged: &Value, last: &Owner, managed: &Managed, root: &Node) -> Valu
     let pruned = without(&all.difference(&kept));
     // ... and so does what nobody owns.
     let left = whole(&typed::field_set(root, &pruned));
-    without(&all.difference(&left).intersection(&before).difference(&whole(&owned)))
+    without(
+        &all.difference(&left)
+            .intersection(&before)
+            .difference(&whole(&owned)),
+    )
 }
 
 /// Takes changed fields from their owners, or reports the conflicts.
