@@ -139,7 +139,7 @@ fn bad(flag: &'static str, reason: impl Into<String>) -> ConfigError {
 #[derive(Parser, Debug)]
 #[command(name = "kube-bind-backend", version, about, args_override_self = true)]
 pub struct Flags {
-    /// YAML file with flags as keys, e.g. `pretty-name: MangoDB Inc.`; flags given here win over it
+    /// YAML file with flags as keys, e.g. `pretty-name: Widget Inc.`; flags given here win over it
     #[arg(long, env = "KUBE_BIND_CONFIG")]
     config: Option<PathBuf>,
     /// Kubeconfig of the provider's API server; default in-cluster or the usual rules

@@ -20,7 +20,7 @@ pub struct Card {
     pub name: String,
     /// What the provider says about it.
     pub description: String,
-    /// `MongoDB (mangodb.com)`.
+    /// `MongoDB (widgets.example)`.
     pub kinds: Vec<String>,
     /// How many claims come with it.
     pub claims: usize,
