@@ -122,12 +122,23 @@ impl Wanted<'_> {
 /// Evaluates the claims in one mapped namespace.
 pub fn evaluate(input: &Input<'_>) -> Outcome {
     let mut problems = BTreeSet::new();
-    let existing: BTreeMap<(&GroupResource, &str), &Value> =
-        input.existing.iter().filter_map(|entry| Some(((entry.resource, name_of(entry.object)?), entry.object))).collect();
+    let existing: BTreeMap<(&GroupResource, &str), &Value> = input
+        .existing
+        .iter()
+        .filter_map(|entry| Some(((entry.resource, name_of(entry.object)?), entry.object)))
+        .collect();
     let previous: BTreeMap<(GroupResource, String), &ClaimedObject> = input
         .previous
         .iter()
-        .map(|entry| ((GroupResource::new(entry.group.clone(), entry.resource.clone()), entry.name.clone()), entry))
+        .map(|entry| {
+            (
+                (
+                    GroupResource::new(entry.group.clone(), entry.resource.clone()),
+                    entry.name.clone(),
+                ),
+                entry,
+            )
+        })
         .collect();
     let wanted = wanted(input, &mut problems);
 
@@ -146,9 +157,14 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
             });
             barred.insert((resource.clone(), name.clone()));
             // The object that was granted is gone, something else has its name: say so, grant nothing.
-            let replaced = before.and_then(|before| before.uid.as_deref()) != text(object, "/metadata/uid");
+            let replaced =
+                before.and_then(|before| before.uid.as_deref()) != text(object, "/metadata/uid");
             if let Some(before) = before.filter(|before| before.uid.is_some() && replaced) {
-                entries.push(ClaimedObject { resource_version: None, deleted: Some(true), ..before.clone() });
+                entries.push(ClaimedObject {
+                    resource_version: None,
+                    deleted: Some(true),
+                    ..before.clone()
+                });
             }
             continue;
         }
@@ -164,7 +180,14 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
         let still_there = object.is_some_and(|object| text(object, "/metadata/uid") == Some(uid));
         let unknown = object.is_none() && !input.fresh && !input.deleted_uids.contains(uid);
         if still_there || unknown {
-            entries.push(entry(input, resource, name, before.owner, object, Some(before)));
+            entries.push(entry(
+                input,
+                resource,
+                name,
+                before.owner,
+                object,
+                Some(before),
+            ));
         }
     }
 
@@ -173,14 +196,22 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
     if left_out > 0 {
         // What is granted already stays; newcomers wait.
         let known = |entry: &ClaimedObject| {
-            previous.contains_key(&(GroupResource::new(entry.group.clone(), entry.resource.clone()), entry.name.clone()))
+            previous.contains_key(&(
+                GroupResource::new(entry.group.clone(), entry.resource.clone()),
+                entry.name.clone(),
+            ))
         };
         entries.sort_by_key(|entry| !known(entry));
         entries.truncate(MAX_CLAIMED_OBJECTS);
         entries.sort();
     }
     let grants = grants(&entries, &barred);
-    Outcome { entries, grants, left_out, problems: problems.into_iter().collect() }
+    Outcome {
+        entries,
+        grants,
+        left_out,
+        problems: problems.into_iter().collect(),
+    }
 }
 
 fn wanted<'a>(
@@ -189,27 +220,27 @@ fn wanted<'a>(
 ) -> BTreeMap<(GroupResource, String), Wanted<'a>> {
     let mut wanted: BTreeMap<(GroupResource, String), Wanted<'a>> = BTreeMap::new();
     for claim in input.claims {
-        let mut add = |name: &str| {
-            let want = wanted.entry((claim.resource().clone(), name.to_owned())).or_default();
-            match claim.direction() {
-                Direction::ToConsumer => want.to_consumer = true,
-                Direction::ToProvider => want.to_provider = true,
-                Direction::WhoeverIsFirst => want.undecided = true,
-            }
-        };
         for name in claim.direct_names(input.consumer_namespace) {
-            add(name);
+            want(&mut wanted, claim, name);
         }
         if let Some(selector) = claim.labels() {
-            for entry in input.existing.iter().filter(|entry| entry.resource == claim.resource()) {
-                let labels = entry.object.pointer("/metadata/labels").unwrap_or(&Value::Null);
+            for entry in input
+                .existing
+                .iter()
+                .filter(|entry| entry.resource == claim.resource())
+            {
+                let labels = entry
+                    .object
+                    .pointer("/metadata/labels")
+                    .unwrap_or(&Value::Null);
                 if let Some(name) = name_of(entry.object).filter(|_| selector.matches(labels)) {
-                    add(name);
+                    want(&mut wanted, claim, name);
                 }
             }
         }
         for referring in input.referring {
-            let targets = claim.targets(referring.resource, referring.object, input.schemas.get(referring.resource));
+            let schema = input.schemas.get(referring.resource);
+            let targets = claim.targets(referring.resource, referring.object, schema);
             let by = name_of(referring.object);
             problems.extend(targets.problems.into_iter().map(|message| Problem {
                 referring: Some(referring.resource.clone()),
@@ -217,24 +248,34 @@ fn wanted<'a>(
                 message,
             }));
             for target in targets.found {
-                add(&target.name);
-            }
-        }
-    }
-    // Who refers to what, and whether the name is vouched for, once all names are known.
-    for claim in input.claims {
-        for referring in input.referring {
-            let targets = claim.targets(referring.resource, referring.object, input.schemas.get(referring.resource));
-            for target in targets.found {
-                if let Some(want) = wanted.get_mut(&(claim.resource().clone(), target.name)) {
-                    want.referrers.extend(text(referring.object, "/metadata/uid"));
-                    want.trusted |= claim.trusts_name(referring.resource);
-                    want.by = want.by.or_else(|| name_of(referring.object).map(|name| (referring.resource, name)));
-                }
+                let want = want(&mut wanted, claim, &target.name);
+                want.referrers
+                    .extend(text(referring.object, "/metadata/uid"));
+                want.trusted |= claim.trusts_name(referring.resource);
+                want.by = want
+                    .by
+                    .or_else(|| by.map(|name| (referring.resource, name)));
             }
         }
     }
     wanted
+}
+
+/// Notes that a claim covers a name, and which way the object may travel under it.
+fn want<'m, 'a>(
+    wanted: &'m mut BTreeMap<(GroupResource, String), Wanted<'a>>,
+    claim: &AcceptedClaim,
+    name: &str,
+) -> &'m mut Wanted<'a> {
+    let want = wanted
+        .entry((claim.resource().clone(), name.to_owned()))
+        .or_default();
+    match claim.direction() {
+        Direction::ToConsumer => want.to_consumer = true,
+        Direction::ToProvider => want.to_provider = true,
+        Direction::WhoeverIsFirst => want.undecided = true,
+    }
+    want
 }
 
 /// Whether an existing object may be granted: a copy of this contract's, or an object of the provider's that is meant for
@@ -282,9 +323,14 @@ fn entry(
         (None, Some(before)) => {
             entry.uid = before.uid.clone();
             if let Some(uid) = &before.uid {
-                let gone = before.deleted == Some(true) || input.fresh || input.deleted_uids.contains(uid);
+                let gone =
+                    before.deleted == Some(true) || input.fresh || input.deleted_uids.contains(uid);
                 entry.deleted = gone.then_some(true);
-                entry.resource_version = if gone { None } else { before.resource_version.clone() };
+                entry.resource_version = if gone {
+                    None
+                } else {
+                    before.resource_version.clone()
+                };
             }
         }
         (None, None) => {}

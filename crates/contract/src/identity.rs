@@ -64,7 +64,9 @@ impl Pin {
         match given(&spec.consumer_cluster_uid) {
             None => Pin::Unpinned,
             Some(pinned) if pinned == cluster_uid => Pin::Ours,
-            Some(pinned) if given(&spec.approved_cluster_uid).as_deref() == Some(cluster_uid) => Pin::Approved { pinned },
+            Some(pinned) if given(&spec.approved_cluster_uid).as_deref() == Some(cluster_uid) => {
+                Pin::Approved { pinned }
+            }
             Some(pinned) => Pin::ClaimedElsewhere { pinned },
         }
     }
@@ -144,7 +146,10 @@ mod tests {
             cluster_uid: "u".into(),
         };
         assert_ne!(key("a/1:b", "c").identity(), key("a", "1:b/c").identity());
-        assert_ne!(key("a", "b").namespace("cluster-"), key("a", "c").namespace("cluster-"));
+        assert_ne!(
+            key("a", "b").namespace("cluster-"),
+            key("a", "c").namespace("cluster-")
+        );
         assert!(key("a", "b").namespace("cluster-").starts_with("cluster-"));
     }
 }

@@ -34,7 +34,11 @@ pub struct BindingProvider {
 
 impl BindingProvider {
     /// The document of a backend whose login starts at `authenticated_url`.
-    pub fn new(pretty_name: impl Into<String>, version: impl Into<String>, authenticated_url: impl Into<String>) -> Self {
+    pub fn new(
+        pretty_name: impl Into<String>,
+        version: impl Into<String>,
+        authenticated_url: impl Into<String>,
+    ) -> Self {
         Self {
             kind: "BindingProvider".into(),
             api_version: crate::VERSION.into(),
@@ -42,7 +46,9 @@ impl BindingProvider {
             version: version.into(),
             authentication_methods: vec![AuthenticationMethod {
                 method: OAUTH2_CODE_GRANT.into(),
-                oauth2_code_grant: Some(OAuth2CodeGrant { authenticated_url: authenticated_url.into() }),
+                oauth2_code_grant: Some(OAuth2CodeGrant {
+                    authenticated_url: authenticated_url.into(),
+                }),
             }],
         }
     }
@@ -63,7 +69,11 @@ pub struct AuthenticationMethod {
     /// [`OAUTH2_CODE_GRANT`].
     pub method: String,
     /// Its parameters.
-    #[serde(rename = "oauth2CodeGrant", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "oauth2CodeGrant",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub oauth2_code_grant: Option<OAuth2CodeGrant>,
 }
 
@@ -104,7 +114,11 @@ pub struct BindingResourceResponse {
 
 impl BindingResourceResponse {
     /// A response over HTTP.
-    pub fn new(kubeconfig: Vec<u8>, requests: Vec<Value>, authentication: BindingResponseAuthentication) -> Self {
+    pub fn new(
+        kubeconfig: Vec<u8>,
+        requests: Vec<Value>,
+        authentication: BindingResponseAuthentication,
+    ) -> Self {
         Self {
             kind: "BindingResponse".into(),
             api_version: API_VERSION.into(),
@@ -120,7 +134,10 @@ impl BindingResourceResponse {
 impl std::fmt::Debug for BindingResourceResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BindingResourceResponse")
-            .field("kubeconfig", &format_args!("<{} bytes>", self.kubeconfig.0.len()))
+            .field(
+                "kubeconfig",
+                &format_args!("<{} bytes>", self.kubeconfig.0.len()),
+            )
             .field("requests", &self.requests.len())
             .field("provider_namespace", &self.provider_namespace)
             .field("binding_name", &self.binding_name)
@@ -132,7 +149,11 @@ impl std::fmt::Debug for BindingResourceResponse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingResponseAuthentication {
     /// Present after a browser login.
-    #[serde(rename = "oauth2CodeGrant", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "oauth2CodeGrant",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub oauth2_code_grant: Option<BindingResponseLogin>,
 }
 
@@ -190,7 +211,13 @@ pub struct Error {
 impl Error {
     /// An error body.
     pub fn new(code: ErrorCode, message: impl Into<String>, details: Option<String>) -> Self {
-        Self { kind: "Error".into(), api_version: API_VERSION.into(), message: message.into(), code, details }
+        Self {
+            kind: "Error".into(),
+            api_version: API_VERSION.into(),
+            message: message.into(),
+            code,
+            details,
+        }
     }
 }
 
@@ -216,7 +243,11 @@ impl ClaimableApi {
     /// A namespaced kind of version `v1`.
     pub fn namespaced(group: &str, plural: &str, singular: &str, kind: &str) -> Self {
         Self {
-            names: ClaimableNames { plural: plural.into(), singular: singular.into(), kind: kind.into() },
+            names: ClaimableNames {
+                plural: plural.into(),
+                singular: singular.into(),
+                kind: kind.into(),
+            },
             group_version_resource: ClaimableGvr {
                 group: group.into(),
                 version: "v1".into(),
@@ -288,7 +319,9 @@ fn null_as_no_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSt
 }
 
 /// Go writes a nil list as `null`.
-fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -314,11 +347,13 @@ mod tests {
             json!({"kind": "Error", "apiVersion": "kube-bind.io/v1alpha2", "message": "m",
                 "code": "RESOURCE_NOT_FOUND", "details": "d"})
         );
-        let unknown: Error = serde_json::from_value(json!({"message": "m", "code": "NEW"})).unwrap();
+        let unknown: Error =
+            serde_json::from_value(json!({"message": "m", "code": "NEW"})).unwrap();
         assert_eq!(unknown.code, ErrorCode::Unknown);
 
         assert_eq!(
-            serde_json::to_value(ClaimableApi::namespaced("", "secrets", "secret", "Secret")).unwrap(),
+            serde_json::to_value(ClaimableApi::namespaced("", "secrets", "secret", "Secret"))
+                .unwrap(),
             json!({"Names": {"plural": "secrets", "singular": "secret", "kind": "Secret"},
                 "GroupVersionResource": {"Group": "", "Version": "v1", "Resource": "secrets"},
                 "Instance": {"metadata": {}}, "ResourceScope": "Namespaced", "HasStatus": false})
@@ -335,6 +370,9 @@ mod tests {
         assert_eq!(response.kubeconfig.0, b"secret");
         assert!(response.requests.is_empty());
         assert!(!format!("{response:?}").contains("secret"));
-        assert_eq!(serde_json::to_value(&response).unwrap()["kubeconfig"], json!("c2VjcmV0"));
+        assert_eq!(
+            serde_json::to_value(&response).unwrap()["kubeconfig"],
+            json!("c2VjcmV0")
+        );
     }
 }

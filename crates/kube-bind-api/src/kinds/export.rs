@@ -21,11 +21,35 @@ use crate::refs::ExportedResource;
     status = "APIServiceExportStatus",
     derive = "PartialEq",
     doc = "An API that this provider grants to one consumer. Its name is that of the request and of the consumer's binding.",
-    printcolumn(name = "Established", type_ = "string", json_path = ".status.conditions[?(@.type==\"Established\")].status", priority = 5),
-    printcolumn(name = "Resources", type_ = "string", json_path = ".spec.resources[*].resource", priority = 1),
-    printcolumn(name = "Consumer", type_ = "string", json_path = ".metadata.annotations.backend\\.kube-bind\\.io/author", priority = 1),
-    printcolumn(name = "Connected", type_ = "string", json_path = ".status.conditions[?(@.type==\"Connected\")].status", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Established",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Established\")].status",
+        priority = 5
+    ),
+    printcolumn(
+        name = "Resources",
+        type_ = "string",
+        json_path = ".spec.resources[*].resource",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Consumer",
+        type_ = "string",
+        json_path = ".metadata.annotations.backend\\.kube-bind\\.io/author",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Connected",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Connected\")].status",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceExportSpec {

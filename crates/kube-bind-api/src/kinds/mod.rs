@@ -1,4 +1,6 @@
 //! One file a kind.
+// Columns of a kind are alike by nature; the lint takes them for repeated attributes.
+#![allow(clippy::duplicated_attributes)]
 
 pub mod binding;
 pub mod bound_schema;
