@@ -4,6 +4,8 @@
 //! The UID of `kube-system` is the cluster's identity; it is kept with everything else. Called at start for the clusters
 //! in the options, and when an administrator of all clusters uses a new one.
 
+use std::sync::Arc;
+
 use apimachinery::apply::{UpdateOptions, track_update};
 use apimachinery::names;
 use apimachinery::status::StatusError;
@@ -13,7 +15,7 @@ use crate::auth::rbac::{self, bootstrap};
 use crate::clusters::IDENTITY_NAMESPACE;
 use crate::core::Core;
 use crate::pipeline::{Target, convert, timestamp};
-use crate::store::{Draft, Expect, Write, WriteError};
+use crate::store::{Draft, Expect, Scope, StoredObject, TableId, Write, WriteError};
 
 /// The namespaces of a new logical cluster. The one with its identity is last: while it is missing, the cluster is not
 /// there, so a crash in between does no harm.
@@ -48,6 +50,50 @@ impl Core {
         }
         tracing::info!(cluster, "made a logical cluster");
         Ok(())
+    }
+
+    /// Removes a logical cluster with all it holds, finalizers or not. Nothing happens where there is none.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn delete_cluster(&self, cluster: &str) -> Result<(), StatusError> {
+        let namespaces = TableId::new("", "namespaces");
+        let scope = Scope::Cluster(cluster.into());
+        // Namespaces go first, so that nothing new can be made; the one with the identity goes last, so that an
+        // interrupted removal can be repeated.
+        loop {
+            let mut doomed: Vec<(TableId, Arc<StoredObject>)> = Vec::new();
+            let mut tables = self.store.tables_with(&scope);
+            tables.sort_by_key(|table| *table != namespaces);
+            for table in tables {
+                let listed = self.store.list(&table, &scope).objects;
+                doomed.extend(listed.into_iter().map(|object| (table.clone(), object)));
+            }
+            let is_identity = |table: &TableId, object: &StoredObject| {
+                *table == namespaces && *object.key.name == *IDENTITY_NAMESPACE
+            };
+            if doomed.iter().any(|(table, object)| !is_identity(table, object)) {
+                doomed.retain(|(table, object)| !is_identity(table, object));
+            }
+            if doomed.is_empty() {
+                tracing::info!(cluster, "removed a logical cluster");
+                return Ok(());
+            }
+            let mut answers = Vec::with_capacity(doomed.len());
+            for (table, object) in doomed {
+                let draft = Draft::new(&object.to_value(), object.schema_mark).map_err(StatusError::internal)?;
+                let expect = Expect::Revision(object.revision);
+                let key = object.key.clone();
+                answers.push(self.store.begin(Write { table, key, expect, guard: None, draft, delete: true }));
+            }
+            for answer in answers {
+                match answer.await.unwrap_or(Err(WriteError::Stopped)) {
+                    // Changed in between: the next round takes it.
+                    Ok(_) | Err(WriteError::Changed) => {}
+                    Err(other) => return Err(crate::pipeline::store_error(other)),
+                }
+            }
+        }
     }
 
     fn first_write(

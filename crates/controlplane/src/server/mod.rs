@@ -210,6 +210,14 @@ impl ControlPlane {
         self.core.create_cluster(cluster).await
     }
 
+    /// Removes a logical cluster with all it holds.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn delete_cluster(&self, cluster: &str) -> Result<(), StatusError> {
+        self.core.delete_cluster(cluster).await
+    }
+
     /// Names of the logical clusters.
     pub fn clusters(&self) -> Vec<String> {
         self.core.clusters.names().iter().filter(|n| ***n != *ALL_CLUSTERS).map(ToString::to_string).collect()

@@ -72,3 +72,18 @@ async fn everything_survives_a_restart() {
     let number = |o: &serde_json::Value| o["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
     assert!(number(&later) > number(&made));
 }
+
+#[tokio::test]
+async fn a_cluster_is_removed_and_made_anew() {
+    let server = Server::start().await;
+    server.post("/clusters/b/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition()).await.ok();
+    let identity = "/clusters/b/api/v1/namespaces/kube-system";
+    let uid = server.get(identity).await.ok()["metadata"]["uid"].clone();
+    server.plane.delete_cluster("b").await.unwrap();
+    assert!(!server.plane.clusters().contains(&"b".to_owned()));
+    let token = server.plane.admin_token("b");
+    server.send_as(&token, Method::GET, identity, "application/json", "").await.failed(404);
+    let anew = server.get(identity).await.ok();
+    assert_ne!(anew["metadata"]["uid"], uid, "another cluster, though of the same name");
+    server.get("/clusters/b/apis/mangodb.com/v1alpha1/mangodbs").await.failed(404);
+}

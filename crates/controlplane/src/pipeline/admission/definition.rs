@@ -17,6 +17,10 @@ pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) {
         if metadata::is_deleting(object) {
             return;
         }
+        // Without names there is nothing to accept; validation will say so.
+        if object.pointer("/spec/names").is_none_or(|names| !names.is_object()) {
+            return;
+        }
         if let Some(catalog) = admission.core.clusters.catalog(&admission.target.cluster) {
             crd::establish(object, &catalog, &now);
         }
