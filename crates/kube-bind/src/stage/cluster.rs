@@ -19,27 +19,31 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// Where backend and agent have their ServiceAccounts.
-pub(super) const NAMESPACE: &str = CONSUMER_NAMESPACE;
+pub const NAMESPACE: &str = CONSUMER_NAMESPACE;
 /// The backend's ServiceAccount.
-pub(super) const BACKEND: &str = "backend";
+pub const BACKEND: &str = "backend";
 
 const MANAGER: FieldManager = FieldManager("kube-bind-dev");
 const RBAC: &str = "rbac.authorization.k8s.io";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An administrator at work on one logical cluster.
-pub(super) struct Setup {
+pub struct Setup {
     api: Api,
 }
 
 impl Setup {
-    pub(super) async fn connect(kubeconfig: &str, side: &str) -> Result<Self> {
+    /// Connects with an administrator's kubeconfig; `side` is how errors name the cluster.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used.
+    pub async fn connect(kubeconfig: &str, side: &str) -> Result<Self> {
         let connection = connect::from_kubeconfig(kubeconfig, None).await?;
         Ok(Self { api: Api::new(connection.client, side) })
     }
 
     /// A provider: kinds of kube-bind, the backend's account and rights, the kind that is offered, and the offering.
-    pub(super) async fn provider(&self, crd: &str, template: &str) -> Result<()> {
+    pub async fn provider(&self, crd: &str, template: &str) -> Result<()> {
         let crd = apimachinery::yaml::document(crd)?;
         let template = apimachinery::yaml::document(template)?;
         for kind in kube_bind_api::provider_crds() {
@@ -64,7 +68,7 @@ impl Setup {
     }
 
     /// A consumer: the agent's kinds, account and base rights.
-    pub(super) async fn consumer(&self) -> Result<()> {
+    pub async fn consumer(&self) -> Result<()> {
         let base = rbac::consumer::base();
         for kind in kube_bind_api::consumer_crds() {
             self.crd(&json!(kind)).await?;
@@ -89,7 +93,7 @@ impl Setup {
     }
 
     /// The token of a ServiceAccount, once the token controller has written it.
-    pub(super) async fn token(&self, namespace: &str, account: &str) -> Result<String> {
+    pub async fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let secrets = Resource::new("", "v1", "secrets", "Secret");
         let key = ObjectKey::new(namespace, &format!("{account}-token"));
         let deadline = Instant::now() + PATIENCE;
@@ -105,7 +109,7 @@ impl Setup {
     }
 
     /// Waits until the agent holds its Lease.
-    pub(super) async fn agent_lives(&self) -> Result<()> {
+    pub async fn agent_lives(&self) -> Result<()> {
         let leases = Resource::new("coordination.k8s.io", "v1", "leases", "Lease");
         let key = ObjectKey::new(CONSUMER_NAMESPACE, KONNECTOR_LEASE);
         let started = Timestamp::now();
@@ -155,12 +159,12 @@ impl Setup {
 }
 
 /// A client with an administrator's kubeconfig.
-pub(super) async fn client(kubeconfig: &str) -> Result<kube::Client> {
+pub async fn client(kubeconfig: &str) -> Result<kube::Client> {
     Ok(connect::from_kubeconfig(kubeconfig, None).await.context("the administrator's kubeconfig")?.client)
 }
 
 /// A kubeconfig with a token for a logical cluster.
-pub(super) fn kubeconfig(control_plane: &ControlPlane, cluster: &str, user: &str, token: &str) -> String {
+pub fn kubeconfig(control_plane: &ControlPlane, cluster: &str, user: &str, token: &str) -> String {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": cluster,
         "clusters": [{"name": cluster, "cluster": {

@@ -6,7 +6,7 @@
 //! the rights that `contract::rbac` generates; only the operators, which are the provider's own, are administrators of
 //! their cluster.
 
-mod cluster;
+pub mod cluster;
 mod folder;
 mod settings;
 
