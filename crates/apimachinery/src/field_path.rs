@@ -308,7 +308,10 @@ mod tests {
                 FieldError::not_supported("spec.tier", "x", &["a", "b"]),
                 r#"spec.tier: Unsupported value: "x": supported values: "a", "b""#,
             ),
-            (FieldError::required("spec.size", ""), "spec.size: Required value"),
+            (
+                FieldError::required("spec.size", ""),
+                "spec.size: Required value",
+            ),
             (
                 FieldError::duplicate("spec.list[1]", "a"),
                 r#"spec.list[1]: Duplicate value: "a""#,

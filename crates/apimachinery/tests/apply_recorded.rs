@@ -1,7 +1,9 @@
 //! Server-side apply against what a real kube-apiserver (1.36) answered.
 //!
 //! `recorded/apply.json` holds requests and answers: for each step the object with its managedFields (times masked), or
-//! the error. Each case is replayed through the same pipeline a registry has.
+//! the error; `recorded/apply_random.json` the same for random histories. Each case is replayed through the same pipeline a registry has.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use apimachinery::{
     apply::{ApplyError, ApplyOptions, ResetFields, UpdateOptions, apply, track_update},
@@ -55,7 +57,11 @@ fn handle(
     let body = if step["op"] == "merge" {
         merge_patch(live.unwrap(), &step["body"])
     } else {
-        let version = if kind == "Thing" { "h1.example/v1" } else { "v1" };
+        let version = if kind == "Thing" {
+            "h1.example/v1"
+        } else {
+            "v1"
+        };
         let mut body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
         let given = step["body"].as_object().unwrap().clone();
         for (key, value) in given {
@@ -129,7 +135,10 @@ fn handle(
             many => format!("[{}]", many.join(", ")),
         };
         let group = if kind == "Thing" { ".h1.example" } else { "" };
-        Err((422, format!("{kind}{group} \"{name}\" is invalid: {errors}")))
+        Err((
+            422,
+            format!("{kind}{group} \"{name}\" is invalid: {errors}"),
+        ))
     }
 }
 
@@ -185,7 +194,10 @@ fn differences(expected: &Value, got: &Value, at: &str, report: &mut String) {
 
 #[test]
 fn every_recorded_step_gives_the_same_object_and_owners() {
-    let cases: Vec<Value> = serde_json::from_str(include_str!("recorded/apply.json")).unwrap();
+    let mut cases: Vec<Value> = serde_json::from_str(include_str!("recorded/apply.json")).unwrap();
+    let random: Vec<Value> =
+        serde_json::from_str(include_str!("recorded/apply_random.json")).unwrap();
+    cases.extend(random);
     let (thing, config_map) = (thing(), config_map());
     let mut wrong = Vec::new();
     for case in &cases {
@@ -210,7 +222,9 @@ fn every_recorded_step_gives_the_same_object_and_owners() {
                 let mut report = format!("{name} step {index} {} {}", step["op"], step["body"]);
                 match (&expected, &shown) {
                     (Ok(expected), Ok(shown)) => differences(expected, shown, "", &mut report),
-                    _ => report.push_str(&format!("\n  expected {expected:?}\n  got      {shown:?}")),
+                    _ => {
+                        report.push_str(&format!("\n  expected {expected:?}\n  got      {shown:?}"))
+                    }
                 }
                 wrong.push(report);
             }

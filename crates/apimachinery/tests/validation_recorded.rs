@@ -1,5 +1,7 @@
 //! Pruning, defaulting and validation against what a real kube-apiserver (1.36) answered.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use apimachinery::schema::Structural;
 use serde_json::{Value, json};
 
@@ -84,7 +86,9 @@ fn values_are_refused_in_the_servers_words() {
         ),
         (
             json!({"name": "a"}),
-            vec![r#"spec.name: Invalid value: "a": spec.name in body should be at least 2 chars long"#],
+            vec![
+                r#"spec.name: Invalid value: "a": spec.name in body should be at least 2 chars long"#,
+            ],
         ),
         (
             json!({"name": "abcde"}),
@@ -147,7 +151,9 @@ fn values_are_refused_in_the_servers_words() {
         ),
         (
             json!({"labels": {}}),
-            vec!["spec.labels: Invalid value: 0: spec.labels in body should have at least 1 properties"],
+            vec![
+                "spec.labels: Invalid value: 0: spec.labels in body should have at least 1 properties",
+            ],
         ),
         (
             json!({"labels": {"a": "1", "b": "2", "c": "3"}}),
@@ -200,13 +206,15 @@ fn values_are_refused_in_the_servers_words() {
         ),
         (
             json!("str"),
-            vec![
-                r#"spec: Invalid value: "string": spec in body must be of type object: "string""#,
-            ],
+            vec![r#"spec: Invalid value: "string": spec in body must be of type object: "string""#],
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(errors(&schema, object(spec.clone()), None), expected, "{spec}");
+        assert_eq!(
+            errors(&schema, object(spec.clone()), None),
+            expected,
+            "{spec}"
+        );
     }
     assert_eq!(
         errors(&schema, json!({"metadata": {"name": "q"}}), None),
@@ -250,7 +258,10 @@ fn unknown_fields_go_and_defaults_come() {
             "emb": {"apiVersion": "v1", "kind": "x", "metadata": {"name": "a"}, "any": 1},
         })
     );
-    assert_eq!(given["metadata"], json!({"name": "a", "labels": {"a": "b"}}));
+    assert_eq!(
+        given["metadata"],
+        json!({"name": "a", "labels": {"a": "b"}})
+    );
 }
 
 #[test]
@@ -317,7 +328,11 @@ fn rules_speak_as_the_server_does() {
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(errors(&schema, object(spec.clone()), None), expected, "{spec}");
+        assert_eq!(
+            errors(&schema, object(spec.clone()), None),
+            expected,
+            "{spec}"
+        );
     }
     let mut other = object(json!({"min": 1, "max": 2}));
     other["metadata"]["name"] = json!("yy");
@@ -379,8 +394,14 @@ fn updates_do_not_report_what_did_not_change() {
 #[test]
 fn schemas_are_refused_in_the_servers_words() {
     let cases = [
-        (json!({}), ".type: Required value: must not be empty for specified object fields"),
-        (json!({"type": "array"}), ".items: Required value: must be specified"),
+        (
+            json!({}),
+            ".type: Required value: must not be empty for specified object fields",
+        ),
+        (
+            json!({"type": "array"}),
+            ".items: Required value: must be specified",
+        ),
         (
             json!({"type": "array", "items": {}}),
             ".items.type: Required value: must not be empty for specified array items",
@@ -431,7 +452,10 @@ fn schemas_are_refused_in_the_servers_words() {
             json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "default": {}}),
             ".default.a: Required value",
         ),
-        (json!({"type": "object", "$ref": "#/x"}), ".$ref: Forbidden: $ref is not supported"),
+        (
+            json!({"type": "object", "$ref": "#/x"}),
+            ".$ref: Forbidden: $ref is not supported",
+        ),
         (
             json!({"type": "object", "definitions": {"a": {"type": "string"}}}),
             ".definitions: Forbidden: definitions is not supported",

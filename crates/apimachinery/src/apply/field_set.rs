@@ -23,7 +23,10 @@ pub enum PathElement {
 impl PathElement {
     /// An item of a list of type map.
     pub fn key(keys: &Map<String, Value>) -> Self {
-        let keys = keys.iter().map(|(k, v)| (k.clone(), canonical(v))).collect();
+        let keys = keys
+            .iter()
+            .map(|(k, v)| (k.clone(), canonical(v)))
+            .collect();
         Self::Key(Value::Object(keys).to_string())
     }
 
@@ -60,9 +63,7 @@ impl PathElement {
 fn canonical(value: &Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => match number.as_f64() {
-            Some(f) if f.fract() == 0.0 && f.abs() < 9e15 => {
-                Value::Number(Number::from(f as i64))
-            }
+            Some(f) if f.fract() == 0.0 && f.abs() < 9e15 => Value::Number(Number::from(f as i64)),
             _ => value.clone(),
         },
         other => other.clone(),

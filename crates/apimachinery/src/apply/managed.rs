@@ -190,10 +190,9 @@ impl Managed {
         if count <= MAX_UPDATERS {
             return;
         }
-        let (mut updaters, appliers): (Vec<Owner>, Vec<Owner>) =
-            std::mem::take(&mut self.owners)
-                .into_iter()
-                .partition(updates);
+        let (mut updaters, appliers): (Vec<Owner>, Vec<Owner>) = std::mem::take(&mut self.owners)
+            .into_iter()
+            .partition(updates);
         self.owners = appliers;
         updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
         let mut buckets: Vec<Owner> = Vec::new();

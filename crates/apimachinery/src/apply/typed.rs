@@ -245,9 +245,7 @@ fn collect(node: &Node, value: &Value, path: &mut Vec<PathElement>, set: &mut Fi
 
 /// `config` merged into `live`; what the configuration says wins, field by field.
 pub(super) fn merge(node: &Node, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
-    let Some(decisive) = config.or(live) else {
-        return None;
-    };
+    let decisive = config.or(live)?;
     match shape(node, decisive) {
         Shape::Leaf => Some(decisive.clone()),
         Shape::Map => {
@@ -288,7 +286,10 @@ fn merge_lists(node: &Node, live: &[Value], config: &[Value]) -> Vec<Value> {
         ours.iter().rev().map(|(e, item)| (e, *item)).collect();
     let of_theirs: BTreeMap<&PathElement, &Value> =
         theirs.iter().map(|(e, item)| (e, *item)).collect();
-    let mut shared = theirs.iter().map(|(e, _)| e).filter(|e| of_ours.contains_key(e));
+    let mut shared = theirs
+        .iter()
+        .map(|(e, _)| e)
+        .filter(|e| of_ours.contains_key(e));
     let mut next_shared = shared.next();
     let mut left = ours.iter().peekable();
     let mut right = theirs.iter().peekable();
@@ -544,10 +545,7 @@ pub(super) fn remove(node: &Node, value: &Value, set: &FieldSet) -> Value {
 pub(super) fn with_named_parents(node: &Node, set: &FieldSet) -> FieldSet {
     set.map_elements(|element, member, below| {
         let (child, named): (&Node, bool) = match element {
-            PathElement::Field(name) => (
-                field_or_open(node, name),
-                declared(node, name).is_some(),
-            ),
+            PathElement::Field(name) => (field_or_open(node, name), declared(node, name).is_some()),
             _ => (items(node), false),
         };
         let named = named && !below.is_empty();

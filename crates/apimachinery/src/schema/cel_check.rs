@@ -16,9 +16,33 @@ use super::{
 
 /// Identifiers that are types or the first part of a function's name.
 const KNOWN: [&str; 27] = [
-    "bool", "bytes", "double", "duration", "dyn", "int", "list", "map", "null_type", "string",
-    "timestamp", "type", "uint", "optional_type", "google", "optional", "math", "sets", "base64",
-    "format", "ip", "cidr", "strings", "lists", "regex", "jsonpatch", "semver",
+    "bool",
+    "bytes",
+    "double",
+    "duration",
+    "dyn",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
+    "optional_type",
+    "google",
+    "optional",
+    "math",
+    "sets",
+    "base64",
+    "format",
+    "ip",
+    "cidr",
+    "strings",
+    "lists",
+    "regex",
+    "jsonpatch",
+    "semver",
 ];
 
 /// Names in scope with what is known of them.
@@ -32,10 +56,7 @@ pub(super) fn undeclared(expr: &IdedExpr, node: &Arc<Node>, resource: bool) -> O
     find_undeclared(expr, &scope)
 }
 
-fn find_undeclared(
-    expr: &IdedExpr,
-    scope: &Scope<(Arc<Node>, bool)>,
-) -> Option<String> {
+fn find_undeclared(expr: &IdedExpr, scope: &Scope<(Arc<Node>, bool)>) -> Option<String> {
     match &expr.expr {
         Expr::Ident(name) => {
             let known = scope.contains_key(name) || KNOWN.contains(&name.as_str());
@@ -71,16 +92,13 @@ fn find_undeclared(
 }
 
 /// The node of an expression that is a plain path from a name in scope.
-fn typed(
-    expr: &IdedExpr,
-    scope: &Scope<(Arc<Node>, bool)>,
-) -> Option<(Arc<Node>, bool)> {
+fn typed(expr: &IdedExpr, scope: &Scope<(Arc<Node>, bool)>) -> Option<(Arc<Node>, bool)> {
     match &expr.expr {
         Expr::Ident(name) => scope.get(name)?.clone(),
         Expr::Select(select) if !select.test => {
             let (node, resource) = typed(&select.operand, scope)?;
-            let child = field_node(&node, resource, &select.field)
-                .or_else(|| node.additional.clone())?;
+            let child =
+                field_node(&node, resource, &select.field).or_else(|| node.additional.clone())?;
             Some((child, false))
         }
         Expr::Call(call) if call.func_name == "_[_]" => {
@@ -112,7 +130,12 @@ fn field_node(node: &Node, resource: bool, field: &str) -> Option<Arc<Node>> {
 
 fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
-        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
+        Expr::Call(call) => call
+            .target
+            .as_deref()
+            .into_iter()
+            .chain(&call.args)
+            .collect(),
         Expr::List(list) => list.elements.iter().collect(),
         Expr::Select(select) => vec![&select.operand],
         Expr::Map(map) => entries(&map.entries),

@@ -162,9 +162,9 @@ fn is_email(text: &str) -> bool {
         && !local.contains("..")
         && local.chars().all(atom)
         && !domain.is_empty()
-        && domain.split('.').all(|part| {
-            !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-')
-        })
+        && domain
+            .split('.')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
 }
 
 fn is_hostname(text: &str) -> bool {
@@ -234,7 +234,7 @@ fn is_isbn10(text: &str) -> bool {
         };
         sum += value * (10 - index as u32);
     }
-    sum % 11 == 0
+    sum.is_multiple_of(11)
 }
 
 fn is_isbn13(text: &str) -> bool {
@@ -270,7 +270,7 @@ fn is_credit_card(text: &str) -> bool {
             _ => d * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn is_ssn(text: &str) -> bool {
@@ -298,10 +298,40 @@ fn is_date(text: &str) -> bool {
 /// A duration in Go's notation (`1h30m`) or the words Kubernetes also takes (`3 days`).
 fn is_duration(text: &str) -> bool {
     const UNITS: [&str; 34] = [
-        "ns", "us", "µs", "μs", "ms", "s", "m", "h", "d", "w", "nanos", "nano", "nanosecond",
-        "nanoseconds", "microsecond", "microseconds", "micros", "micro", "millis", "milli",
-        "millisecond", "milliseconds", "second", "seconds", "sec", "secs", "minute", "minutes",
-        "min", "mins", "hour", "hours", "day", "days",
+        "ns",
+        "us",
+        "µs",
+        "μs",
+        "ms",
+        "s",
+        "m",
+        "h",
+        "d",
+        "w",
+        "nanos",
+        "nano",
+        "nanosecond",
+        "nanoseconds",
+        "microsecond",
+        "microseconds",
+        "micros",
+        "micro",
+        "millis",
+        "milli",
+        "millisecond",
+        "milliseconds",
+        "second",
+        "seconds",
+        "sec",
+        "secs",
+        "minute",
+        "minutes",
+        "min",
+        "mins",
+        "hour",
+        "hours",
+        "day",
+        "days",
     ];
     let mut rest = text.trim_start_matches(['-', '+']);
     if rest == "0" {
@@ -321,7 +351,9 @@ fn is_duration(text: &str) -> bool {
         let unit = rest
             .find(|c: char| c.is_ascii_digit() || c.is_whitespace())
             .unwrap_or(rest.len());
-        if !UNITS.contains(&&rest[..unit]) && !matches!(&rest[..unit], "week" | "weeks" | "hr" | "hrs") {
+        if !UNITS.contains(&&rest[..unit])
+            && !matches!(&rest[..unit], "week" | "weeks" | "hr" | "hrs")
+        {
             return false;
         }
         rest = rest[unit..].trim_start();
@@ -331,9 +363,7 @@ fn is_duration(text: &str) -> bool {
 
 fn is_date_time(text: &str) -> bool {
     let bytes = text.as_bytes();
-    bytes.len() >= 20
-        && matches!(bytes[10], b'T' | b't')
-        && text.parse::<jiff::Timestamp>().is_ok()
+    bytes.len() >= 20 && matches!(bytes[10], b'T' | b't') && text.parse::<jiff::Timestamp>().is_ok()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod node;
 mod pattern;
 mod prune;
 mod rules;
+mod structural;
 mod validate;
 
 use std::sync::Arc;

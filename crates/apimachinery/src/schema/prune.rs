@@ -22,7 +22,13 @@ pub(super) fn prune_value(node: &Node, value: &mut Value) -> Vec<String> {
     dropped
 }
 
-fn prune(node: &Node, value: &mut Value, root: bool, path: &mut PathBuf, dropped: &mut Vec<String>) {
+fn prune(
+    node: &Node,
+    value: &mut Value,
+    root: bool,
+    path: &mut PathBuf,
+    dropped: &mut Vec<String>,
+) {
     let resource = root || node.embedded_resource;
     match value {
         Value::Object(map) => {

@@ -249,7 +249,61 @@ fn split_field_path(path: &str) -> Vec<String> {
 
 thread_local! {
     /// The functions of Kubernetes' CEL environment; registering them takes a while, so once a thread.
-    static ENVIRONMENT: Context<'static> = Context::default().with_all();
+    static ENVIRONMENT: Context<'static> = environment();
+}
+
+/// Kubernetes' functions, and what the library lacks of the language itself: `type`, `bool` and `dyn`.
+fn environment() -> Context<'static> {
+    let mut environment = Context::default().with_all();
+    environment.add_function("type", |value: Cel| Arc::new(type_of(&value).to_owned()));
+    environment.add_function("dyn", |value: Cel| Ok::<_, ExecutionError>(value));
+    environment.add_function("bool", |value: Cel| match &value {
+        Cel::Bool(b) => Ok(*b),
+        Cel::String(text) if ["true", "TRUE", "True", "t", "1"].contains(&text.as_str()) => {
+            Ok(true)
+        }
+        Cel::String(text) if ["false", "FALSE", "False", "f", "0"].contains(&text.as_str()) => {
+            Ok(false)
+        }
+        _ => Err(ExecutionError::function_error(
+            "bool",
+            "type conversion error",
+        )),
+    });
+    for name in TYPE_NAMES {
+        environment.add_variable_from_value(name, name.to_owned());
+    }
+    environment
+}
+
+/// Types are values: `type(self) == string`.
+const TYPE_NAMES: [&str; 9] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "uint",
+];
+
+fn type_of(value: &Cel) -> &'static str {
+    match value {
+        Cel::List(_) => "list",
+        Cel::Map(_) => "map",
+        Cel::Int(_) => "int",
+        Cel::UInt(_) => "uint",
+        Cel::Float(_) => "double",
+        Cel::String(_) => "string",
+        Cel::Bytes(_) => "bytes",
+        Cel::Bool(_) => "bool",
+        Cel::Null => "null_type",
+        Cel::Duration(_) => "google.protobuf.Duration",
+        Cel::Timestamp(_) => "google.protobuf.Timestamp",
+        _ => "dyn",
+    }
 }
 
 /// Runs all rules of a whole object.
@@ -450,10 +504,12 @@ impl Rule {
                 "cel expression must evaluate to a bool: {}",
                 self.name()
             ))),
-            Err(error) if error.to_lowercase().starts_with("no such overload") => Some(Objection::Failed(format!(
-                "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {}",
-                self.name()
-            ))),
+            Err(error) if error.to_lowercase().starts_with("no such overload") => {
+                Some(Objection::Failed(format!(
+                    "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {}",
+                    self.name()
+                )))
+            }
             Err(error) => {
                 let error = match error.strip_prefix("No such key") {
                     Some(rest) => format!("no such key{rest}"),

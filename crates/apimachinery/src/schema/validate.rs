@@ -451,7 +451,12 @@ impl<'a> OldItems<'a> {
 }
 
 /// Lists of type set and map hold each item once. `base` is a path to start from.
-pub(super) fn list_types(node: &Node, value: &Value, path: &mut PathBuf, errors: &mut Vec<FieldError>) {
+pub(super) fn list_types(
+    node: &Node,
+    value: &Value,
+    path: &mut PathBuf,
+    errors: &mut Vec<FieldError>,
+) {
     match value {
         Value::Array(items) => {
             duplicates(node, items, path, errors);
