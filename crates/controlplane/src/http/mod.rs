@@ -10,6 +10,7 @@
 //! responses; only watches stream. Called by [`crate::server`] for every request of every connection.
 
 pub mod discovery;
+mod impersonate;
 pub mod list;
 pub mod negotiate;
 mod objects;
@@ -117,6 +118,7 @@ impl Front {
         };
         let query = Query::parse(incoming.query.as_deref());
         let user = self.authenticate(incoming, &parsed.cluster)?;
+        let user = impersonate::effective(&self.core, &parsed.cluster, user, &incoming.headers)?;
         let attributes = attributes(&parsed, &incoming.method, &query);
         self.core.auth.require(&*self.core, &user, &attributes)?;
         let (cluster, catalog) = self.cluster(&parsed, &user).await?;

@@ -87,3 +87,26 @@ async fn a_cluster_is_removed_and_made_anew() {
     assert_ne!(anew["metadata"]["uid"], uid, "another cluster, though of the same name");
     server.get("/clusters/b/apis/mangodb.com/v1alpha1/mangodbs").await.failed(404);
 }
+
+#[tokio::test]
+async fn an_administrator_may_act_as_somebody_else() {
+    let server = Server::start().await;
+    let maps = format!("{}/clusters/a/api/v1/namespaces/default/configmaps", server.plane.url());
+    let ask = async |token: &str, headers: &[(&'static str, &'static str)]| {
+        let mut request = server.client.get(&maps).bearer_auth(token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let admin = server.plane.admin_token("a");
+    let (code, text) = ask(&admin, &[("impersonate-user", "jane")]).await;
+    assert!(code == 403 && text.contains("User \\\"jane\\\" cannot list"), "{code} {text}");
+    assert_eq!(ask(&admin, &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")]).await.0, 200);
+    assert_eq!(ask(&admin, &[("impersonate-group", "system:masters")]).await.0, 400);
+
+    let account = "/clusters/a/api/v1/namespaces/default/serviceaccounts/default/token";
+    let token = server.post(account, json!({"spec": {}})).await.ok()["status"]["token"].as_str().unwrap().to_owned();
+    assert_eq!(ask(&token, &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")]).await.0, 403);
+}
