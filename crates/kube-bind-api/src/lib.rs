@@ -8,7 +8,7 @@
 //!  ClusterBinding ─ Namespace ─ Cluster
 //! ```
 //!
-//! What flows in: nothing. What flows out: plain data types (serde), and the CRDs ([`crds`]) that are generated from
+//! What flows in: nothing. What flows out: plain data types (serde), and the CRDs ([`crds()`]) that are generated from
 //! them into `deploy/crds`. The crate does no IO and knows neither HTTP nor tokio; time is always an argument.
 //!
 //! The types accept everything that the Go release 0.8 writes. Fields marked _addition_ are ours: optional, ignored or

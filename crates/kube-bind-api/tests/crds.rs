@@ -1,4 +1,6 @@
 //! The generated CRDs: the same as in `deploy/crds`, well formed, and with what people rely on.
+// Clippy knows test functions, not the helpers between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
 

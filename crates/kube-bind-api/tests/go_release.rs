@@ -3,6 +3,8 @@
 //!
 //! `KUBE_BIND_GO_CRDS` names the folder with its CRDs (one YAML a kind), `KUBE_BIND_GO_RECORDINGS` the one with recorded
 //! objects (default: `recordings` beside the CRDs). Without the first both tests are skipped, and say so.
+// Clippy knows test functions, not the helpers between them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
