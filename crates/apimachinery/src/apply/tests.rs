@@ -309,8 +309,9 @@ proptest! {
     fn the_only_applier_leaves_nothing_behind(first in spec(), second in spec()) {
         let schema = schema();
         // Nobody owns an empty list.
-        for spec in [&first, &second] {
-            prop_assume!(spec["set"] != json!([]) && spec["list"] != json!([]));
+        let (mut first, mut second) = (first, second);
+        for spec in [&mut first, &mut second] {
+            spec.as_object_mut().unwrap().retain(|_, v| *v != json!([]));
         }
         let live = apply(None, &object(first), &options("z", false), &schema).unwrap();
         let new = apply(Some(&live), &object(second.clone()), &options("z", false), &schema).unwrap();
