@@ -38,7 +38,10 @@ impl TypeRef {
 
 /// Definitions of these types and of everything they refer to, by name. References read
 /// `#<prefix>/<name>`; `prefix` is such as `/definitions`.
-pub fn definitions(types: impl IntoIterator<Item = TypeRef>, prefix: &'static str) -> Map<String, Value> {
+pub fn definitions(
+    types: impl IntoIterator<Item = TypeRef>,
+    prefix: &'static str,
+) -> Map<String, Value> {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = prefix.into();
     let mut generator = settings.into_generator();
@@ -97,7 +100,9 @@ fn relax(name: &str, definition: &mut Value) {
 fn allow_empty(name: &str, definition: &mut Value) {
     if short(name) == "core.v1.Toleration" {
         for field in ["effect", "operator"] {
-            if let Some(Value::Array(values)) = definition.pointer_mut(&format!("/properties/{field}/enum")) {
+            if let Some(Value::Array(values)) =
+                definition.pointer_mut(&format!("/properties/{field}/enum"))
+            {
                 values.insert(0, "".into());
             }
         }
@@ -146,13 +151,16 @@ fn parse_facts(text: &'static str) -> Facts {
     facts
 }
 
-static MERGE_FACTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("merge_facts.txt")));
+static MERGE_FACTS: LazyLock<Facts> =
+    LazyLock::new(|| parse_facts(include_str!("merge_facts.txt")));
 static DEFAULTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("defaults.txt")));
 static ENUMS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("enums.txt")));
 
 fn add_enums(name: &str, definition: &mut Value) {
     for (field, values) in ENUMS.get(short(name)).into_iter().flatten() {
-        let property = definition.get_mut("properties").and_then(|p| p.get_mut(*field));
+        let property = definition
+            .get_mut("properties")
+            .and_then(|p| p.get_mut(*field));
         let (target, values) = match values.strip_prefix("[]") {
             Some(values) => (property.and_then(|p| p.get_mut("items")), values),
             None => (property, *values),
@@ -180,7 +188,9 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
     for (field, facts) in MERGE_FACTS.get(short(name)).into_iter().flatten() {
         let target = match *field {
             "." => Some(&mut *definition),
-            field => definition.get_mut("properties").and_then(|p| p.get_mut(field)),
+            field => definition
+                .get_mut("properties")
+                .and_then(|p| p.get_mut(field)),
         };
         let Some(Value::Object(schema)) = target else {
             continue;
@@ -217,8 +227,12 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
 
 fn add_defaults(name: &str, definition: &mut Value) {
     for (field, default) in DEFAULTS.get(short(name)).into_iter().flatten() {
-        let property = definition.get_mut("properties").and_then(|p| p.get_mut(*field));
-        if let (Some(Value::Object(schema)), Ok(default)) = (property, serde_json::from_str::<Value>(default)) {
+        let property = definition
+            .get_mut("properties")
+            .and_then(|p| p.get_mut(*field));
+        if let (Some(Value::Object(schema)), Ok(default)) =
+            (property, serde_json::from_str::<Value>(default))
+        {
             schema.insert("default".into(), default);
         }
     }
@@ -234,7 +248,8 @@ mod tests {
         let all = definitions(super::super::kinds::all_types(), "/definitions");
         for facts in [&*MERGE_FACTS, &*DEFAULTS, &*ENUMS] {
             for (kind, fields) in facts {
-                let Some((_, definition)) = all.iter().find(|(name, _)| short(name) == *kind) else {
+                let Some((_, definition)) = all.iter().find(|(name, _)| short(name) == *kind)
+                else {
                     continue;
                 };
                 for (field, rest) in fields {
@@ -245,9 +260,15 @@ mod tests {
             }
         }
         for (kind, fields) in &*DEFAULTS {
-            assert!(all.keys().any(|name| short(name) == *kind), "{kind} is not served");
+            assert!(
+                all.keys().any(|name| short(name) == *kind),
+                "{kind} is not served"
+            );
             for (field, value) in fields {
-                assert!(serde_json::from_str::<Value>(value).is_ok(), "{kind}.{field}");
+                assert!(
+                    serde_json::from_str::<Value>(value).is_ok(),
+                    "{kind}.{field}"
+                );
             }
         }
     }
@@ -274,8 +295,7 @@ mod tests {
         assert_eq!(object["spec"]["type"], "ClusterIP");
         assert_eq!(object["spec"]["ports"][0]["protocol"], "TCP");
         assert_eq!(service.validate(&object, None), []);
-        let mut secret =
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "Yg=="}});
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "Yg=="}});
         let schema = compile(TypeRef::of::<Secret>());
         schema.apply_defaults(&mut secret);
         assert_eq!(secret["type"], "Opaque");

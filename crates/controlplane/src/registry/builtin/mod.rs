@@ -71,8 +71,9 @@ fn describe(kind: &Kind, untold: &Arc<Value>) -> Resource {
         stored_as: kind.stored_as.clone(),
         identity: String::new(),
         generation: kind.generation,
-        deprecation: (kind.group.is_empty() && kind.plural == "endpoints")
-            .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()),
+        deprecation: (kind.group.is_empty() && kind.plural == "endpoints").then(|| {
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()
+        }),
         group_priority: group_priority(kind.group),
     }
 }
@@ -107,14 +108,28 @@ pub fn group_priority(group: &str) -> i32 {
         .unwrap_or(1000)
 }
 
-static TYPES: LazyLock<HashMap<(String, String, String), definitions::TypeRef>> = LazyLock::new(|| {
-    let key = |kind: &Kind| (kind.group.to_owned(), kind.version.to_owned(), kind.kind.to_owned());
-    kinds::kinds().iter().map(|kind| (key(kind), kind.schema)).collect()
-});
+static TYPES: LazyLock<HashMap<(String, String, String), definitions::TypeRef>> =
+    LazyLock::new(|| {
+        let key = |kind: &Kind| {
+            (
+                kind.group.to_owned(),
+                kind.version.to_owned(),
+                kind.kind.to_owned(),
+            )
+        };
+        kinds::kinds()
+            .iter()
+            .map(|kind| (key(kind), kind.schema))
+            .collect()
+    });
 
 /// Name of the OpenAPI definition of a built-in resource's kind, such as `io.k8s.api.core.v1.ConfigMap`.
 pub fn definition_name(resource: &Resource) -> Option<String> {
-    let key = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
+    let key = (
+        resource.group.clone(),
+        resource.version.clone(),
+        resource.kind.clone(),
+    );
     TYPES.get(&key).map(definitions::TypeRef::name)
 }
 
@@ -126,7 +141,11 @@ pub fn openapi_definitions<'a>(
     prefix: &'static str,
 ) -> Map<String, Value> {
     let types = resources.into_iter().filter_map(|resource| {
-        let key = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
+        let key = (
+            resource.group.clone(),
+            resource.version.clone(),
+            resource.kind.clone(),
+        );
         TYPES.get(&key).copied()
     });
     definitions::definitions(types.chain(kinds::shared_types()), prefix)

@@ -53,14 +53,19 @@ pub fn complete(resource: &Resource, object: &mut Value) {
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("apps", "StatefulSet") => {
-            complete_strategy(object.pointer_mut("/spec/updateStrategy"), json!({"partition": 0}));
+            complete_strategy(
+                object.pointer_mut("/spec/updateStrategy"),
+                json!({"partition": 0}),
+            );
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("batch", "Job") => {
             complete_job(object.get_mut("spec"));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
-        ("batch", "CronJob") => complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec")),
+        ("batch", "CronJob") => {
+            complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec"))
+        }
         ("networking.k8s.io", "NetworkPolicy") => complete_network_policy(object),
         _ => {}
     }
@@ -105,15 +110,26 @@ fn set_default(target: Option<&mut Value>, field: &str, default: impl FnOnce() -
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn complete_pod_spec(spec: Option<&mut Value>) {
     let Some(spec) = spec else { return };
     for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+        for container in spec
+            .get_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             let image = text(container, "image");
-            set_default(Some(container), "imagePullPolicy", || pull_policy(&image).into());
+            set_default(Some(container), "imagePullPolicy", || {
+                pull_policy(&image).into()
+            });
         }
     }
 }
@@ -147,7 +163,16 @@ fn complete_job(spec: Option<&mut Value>) {
     if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
         set_default(Some(&mut *spec), "completions", || 1.into());
     }
-    set_default(Some(spec), "parallelism", || 1.into());
+    // not in the schema: a CronJob's template of a Job stays as it was written
+    for (field, default) in [
+        ("parallelism", json!(1)),
+        ("backoffLimit", json!(6)),
+        ("completionMode", json!("NonIndexed")),
+        ("podReplacementPolicy", json!("TerminatingOrFailed")),
+        ("suspend", json!(false)),
+    ] {
+        set_default(Some(&mut *spec), field, || default);
+    }
 }
 
 fn complete_network_policy(policy: &mut Value) {

@@ -5,16 +5,22 @@ use apimachinery::table::Column;
 use serde_json::Value;
 
 use super::{
-    NONE, UNSET, age_of, at, containers, flag, items, joined, labels, number, size, string, text, text_or, wide,
+    NONE, UNSET, age_of, at, containers, flag, items, joined, labels, number, size, string, text,
+    text_or, wide,
 };
 
 pub(in super::super) fn namespaces() -> Vec<Column> {
-    vec![string("Status", |o, _| text(o, "/status/phase").into()), Column::age()]
+    vec![
+        string("Status", |o, _| text(o, "/status/phase").into()),
+        Column::age(),
+    ]
 }
 
 pub(in super::super) fn config_maps() -> Vec<Column> {
     vec![
-        string("Data", |o, _| (size(o, "/data") + size(o, "/binaryData")).into()),
+        string("Data", |o, _| {
+            (size(o, "/data") + size(o, "/binaryData")).into()
+        }),
         Column::age(),
     ]
 }
@@ -28,7 +34,10 @@ pub(in super::super) fn secrets() -> Vec<Column> {
 }
 
 pub(in super::super) fn service_accounts() -> Vec<Column> {
-    vec![string("Secrets", |o, _| size(o, "/secrets").into()), Column::age()]
+    vec![
+        string("Secrets", |o, _| size(o, "/secrets").into()),
+        Column::age(),
+    ]
 }
 
 pub(in super::super) fn services() -> Vec<Column> {
@@ -48,7 +57,7 @@ fn external_ip(service: &Value) -> Value {
         .filter_map(Value::as_str)
         .collect();
     match text(service, "/spec/type") {
-        "ExternalName" => return text(service, "/spec/externalName").into(),
+        "ExternalName" => text(service, "/spec/externalName").into(),
         "LoadBalancer" => {
             let ingress = items(service, "/status/loadBalancer/ingress");
             let mut given: Vec<&str> = ingress
@@ -77,7 +86,11 @@ fn service_ports(service: &Value) -> Value {
         .iter()
         .map(|port| match number(port, "/nodePort") {
             0 => format!("{}/{}", number(port, "/port"), text(port, "/protocol")),
-            node => format!("{}:{node}/{}", number(port, "/port"), text(port, "/protocol")),
+            node => format!(
+                "{}:{node}/{}",
+                number(port, "/port"),
+                text(port, "/protocol")
+            ),
         })
         .collect();
     joined(&ports)
@@ -87,7 +100,9 @@ fn service_ports(service: &Value) -> Value {
 fn some_of(all: &[String]) -> Value {
     match all {
         [] => NONE.into(),
-        [a, b, c, rest @ ..] if !rest.is_empty() => format!("{a},{b},{c} + {} more...", rest.len()).into(),
+        [a, b, c, rest @ ..] if !rest.is_empty() => {
+            format!("{a},{b},{c} + {} more...", rest.len()).into()
+        }
         few => few.join(",").into(),
     }
 }
@@ -167,19 +182,25 @@ pub(in super::super) fn nodes() -> Vec<Column> {
             let roles: Vec<&str> = labels
                 .into_iter()
                 .flatten()
-                .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-                    Some(role) if !role.is_empty() => Some(role),
-                    None if key == "kubernetes.io/role" => value.as_str(),
-                    _ => None,
-                })
+                .filter_map(
+                    |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+                        Some(role) if !role.is_empty() => Some(role),
+                        None if key == "kubernetes.io/role" => value.as_str(),
+                        _ => None,
+                    },
+                )
                 .collect();
             joined(&roles)
         }),
         Column::age(),
-        string("Version", |o, _| text(o, "/status/nodeInfo/kubeletVersion").into()),
+        string("Version", |o, _| {
+            text(o, "/status/nodeInfo/kubeletVersion").into()
+        }),
         wide("Internal-IP", |o, _| node_address(o, "InternalIP")),
         wide("External-IP", |o, _| node_address(o, "ExternalIP")),
-        wide("OS-Image", |o, _| text_or(o, "/status/nodeInfo/osImage", "<unknown>")),
+        wide("OS-Image", |o, _| {
+            text_or(o, "/status/nodeInfo/osImage", "<unknown>")
+        }),
         wide("Kernel-Version", |o, _| {
             text_or(o, "/status/nodeInfo/kernelVersion", "<unknown>")
         }),
@@ -235,10 +256,14 @@ pub(in super::super) fn events() -> Vec<Column> {
             parts.join(", ").into()
         }),
         string("Message", |o, _| {
-            let message = at(o, "/message").or_else(|| at(o, "/note")).and_then(Value::as_str);
+            let message = at(o, "/message")
+                .or_else(|| at(o, "/note"))
+                .and_then(Value::as_str);
             message.unwrap_or_default().trim().into()
         }),
-        wide("First Seen", |o, now| duration::age(first_seen(o), now).into()),
+        wide("First Seen", |o, now| {
+            duration::age(first_seen(o), now).into()
+        }),
         wide("Count", |o, _| {
             let count = number(o, "/series/count")
                 .max(number(o, "/count"))
@@ -296,7 +321,9 @@ pub(in super::super) fn persistent_volumes() -> Vec<Column> {
             Some(claim) => format!("{}/{}", text(claim, "/namespace"), text(claim, "/name")).into(),
             None => "".into(),
         }),
-        string("StorageClass", |o, _| text(o, "/spec/storageClassName").into()),
+        string("StorageClass", |o, _| {
+            text(o, "/spec/storageClassName").into()
+        }),
         string("VolumeAttributesClass", |o, _| {
             text_or(o, "/spec/volumeAttributesClassName", UNSET)
         }),
@@ -310,9 +337,15 @@ pub(in super::super) fn persistent_volume_claims() -> Vec<Column> {
     vec![
         string("Status", |o, _| deleting_or(o, "/status/phase")),
         string("Volume", |o, _| text(o, "/spec/volumeName").into()),
-        string("Capacity", |o, _| text(o, "/status/capacity/storage").into()),
-        string("Access Modes", |o, _| access_modes(o, "/status/accessModes")),
-        string("StorageClass", |o, _| text(o, "/spec/storageClassName").into()),
+        string("Capacity", |o, _| {
+            text(o, "/status/capacity/storage").into()
+        }),
+        string("Access Modes", |o, _| {
+            access_modes(o, "/status/accessModes")
+        }),
+        string("StorageClass", |o, _| {
+            text(o, "/spec/storageClassName").into()
+        }),
         string("VolumeAttributesClass", |o, _| {
             text_or(o, "/spec/volumeAttributesClassName", UNSET)
         }),
@@ -323,17 +356,25 @@ pub(in super::super) fn persistent_volume_claims() -> Vec<Column> {
 
 pub(in super::super) fn pod_templates() -> Vec<Column> {
     vec![
-        string("Containers", |o, _| containers(o, "/template/spec/containers", "/name")),
-        string("Images", |o, _| containers(o, "/template/spec/containers", "/image")),
+        string("Containers", |o, _| {
+            containers(o, "/template/spec/containers", "/name")
+        }),
+        string("Images", |o, _| {
+            containers(o, "/template/spec/containers", "/image")
+        }),
         string("Pod Labels", |o, _| labels(o, "/template/metadata/labels")),
     ]
 }
 
 pub(in super::super) fn resource_quotas() -> Vec<Column> {
     vec![
-        string("Request", |o, _| quota(o, |name| !name.starts_with("limits."))),
+        string("Request", |o, _| {
+            quota(o, |name| !name.starts_with("limits."))
+        }),
         string("Limit", |o, _| quota(o, |name| name.starts_with("limits."))),
-        string("Age", |o, now| age_of(o, "/metadata/creationTimestamp", now).into()),
+        string("Age", |o, now| {
+            age_of(o, "/metadata/creationTimestamp", now).into()
+        }),
     ]
 }
 
@@ -363,11 +404,15 @@ fn quota(object: &Value, wanted: fn(&str) -> bool) -> Value {
 pub(in super::super) fn storage_classes() -> Vec<Column> {
     vec![
         string("Provisioner", |o, _| text(o, "/provisioner").into()),
-        string("ReclaimPolicy", |o, _| text_or(o, "/reclaimPolicy", "Delete")),
+        string("ReclaimPolicy", |o, _| {
+            text_or(o, "/reclaimPolicy", "Delete")
+        }),
         string("VolumeBindingMode", |o, _| {
             text_or(o, "/volumeBindingMode", "Immediate")
         }),
-        string("AllowVolumeExpansion", |o, _| flag(o, "/allowVolumeExpansion").into()),
+        string("AllowVolumeExpansion", |o, _| {
+            flag(o, "/allowVolumeExpansion").into()
+        }),
         Column::age(),
     ]
 }

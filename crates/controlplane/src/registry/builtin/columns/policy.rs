@@ -3,7 +3,9 @@
 use apimachinery::table::Column;
 use serde_json::Value;
 
-use super::{NONE, UNSET, at, flag, items, joined, number, selector, size, string, text, text_or, wide};
+use super::{
+    NONE, UNSET, at, flag, items, joined, number, selector, size, string, text, text_or, wide,
+};
 
 /// Role and cluster role bindings.
 pub(in super::super) fn bindings() -> Vec<Column> {
@@ -47,7 +49,9 @@ pub(in super::super) fn webhooks() -> Vec<Column> {
 
 pub(in super::super) fn validating_policies() -> Vec<Column> {
     vec![
-        Column::computed("Validations", "integer", 0, |o, _| size(o, "/spec/validations").into()),
+        Column::computed("Validations", "integer", 0, |o, _| {
+            size(o, "/spec/validations").into()
+        }),
         string("ParamKind", |o, _| param_kind(o)),
         Column::age(),
     ]
@@ -55,7 +59,9 @@ pub(in super::super) fn validating_policies() -> Vec<Column> {
 
 pub(in super::super) fn mutating_policies() -> Vec<Column> {
     vec![
-        Column::computed("Mutations", "integer", 0, |o, _| size(o, "/spec/mutations").into()),
+        Column::computed("Mutations", "integer", 0, |o, _| {
+            size(o, "/spec/mutations").into()
+        }),
         string("ParamKind", |o, _| param_kind(o)),
         Column::age(),
     ]
@@ -73,9 +79,12 @@ pub(in super::super) fn admission_bindings() -> Vec<Column> {
     vec![
         string("PolicyName", |o, _| text(o, "/spec/policyName").into()),
         string("ParamRef", |o, _| match at(o, "/spec/paramRef") {
-            Some(reference) if !text(reference, "/namespace").is_empty() => {
-                format!("{}/{}", text(reference, "/namespace"), text(reference, "/name")).into()
-            }
+            Some(reference) if !text(reference, "/namespace").is_empty() => format!(
+                "{}/{}",
+                text(reference, "/namespace"),
+                text(reference, "/name")
+            )
+            .into(),
             Some(reference) => text_or(reference, "/name", UNSET),
             None => UNSET.into(),
         }),
@@ -92,7 +101,11 @@ pub(in super::super) fn ingresses() -> Vec<Column> {
                 .map(|r| text(r, "/host"))
                 .filter(|h| !h.is_empty())
                 .collect();
-            if hosts.is_empty() { "*".into() } else { joined(&hosts) }
+            if hosts.is_empty() {
+                "*".into()
+            } else {
+                joined(&hosts)
+            }
         }),
         string("Address", |o, _| {
             let ingress = items(o, "/status/loadBalancer/ingress").iter();
@@ -108,7 +121,12 @@ pub(in super::super) fn ingresses() -> Vec<Column> {
             addresses.join(",").into()
         }),
         string("Ports", |o, _| {
-            if size(o, "/spec/tls") > 0 { "80, 443" } else { "80" }.into()
+            if size(o, "/spec/tls") > 0 {
+                "80, 443"
+            } else {
+                "80"
+            }
+            .into()
         }),
         Column::age(),
     ]
@@ -118,9 +136,13 @@ pub(in super::super) fn ingress_classes() -> Vec<Column> {
     vec![
         string("Controller", |o, _| text(o, "/spec/controller").into()),
         string("Parameters", |o, _| match at(o, "/spec/parameters") {
-            Some(p) if !text(p, "/apiGroup").is_empty() => {
-                format!("{}.{}/{}", text(p, "/kind"), text(p, "/apiGroup"), text(p, "/name")).into()
-            }
+            Some(p) if !text(p, "/apiGroup").is_empty() => format!(
+                "{}.{}/{}",
+                text(p, "/kind"),
+                text(p, "/apiGroup"),
+                text(p, "/name")
+            )
+            .into(),
             Some(p) => format!("{}/{}", text(p, "/kind"), text(p, "/name")).into(),
             None => NONE.into(),
         }),
@@ -138,7 +160,9 @@ pub(in super::super) fn network_policies() -> Vec<Column> {
 pub(in super::super) fn disruption_budgets() -> Vec<Column> {
     vec![
         string("Min Available", |o, _| bound_of(o, "/spec/minAvailable")),
-        string("Max Unavailable", |o, _| bound_of(o, "/spec/maxUnavailable")),
+        string("Max Unavailable", |o, _| {
+            bound_of(o, "/spec/maxUnavailable")
+        }),
         Column::computed("Allowed Disruptions", "integer", 0, |o, _| {
             number(o, "/status/disruptionsAllowed").into()
         }),
@@ -157,8 +181,12 @@ fn bound_of(budget: &Value, pointer: &str) -> Value {
 pub(in super::super) fn priority_classes() -> Vec<Column> {
     vec![
         Column::computed("Value", "integer", 0, |o, _| number(o, "/value").into()),
-        Column::computed("Global-Default", "boolean", 0, |o, _| flag(o, "/globalDefault").into()),
+        Column::computed("Global-Default", "boolean", 0, |o, _| {
+            flag(o, "/globalDefault").into()
+        }),
         Column::age(),
-        string("PreemptionPolicy", |o, _| text(o, "/preemptionPolicy").into()),
+        string("PreemptionPolicy", |o, _| {
+            text(o, "/preemptionPolicy").into()
+        }),
     ]
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    NONE, UNSET, age_of, at, containers, flag, integer, items, joined, labels, number, selector, string, text, text_or,
-    wide,
+    NONE, UNSET, age_of, at, containers, flag, integer, items, joined, labels, number, selector,
+    string, text, text_or, wide,
 };
 
 const TEMPLATE: &str = "/spec/template/spec/containers";
@@ -39,11 +39,13 @@ pub(in super::super) fn pods() -> Vec<Column> {
             format!("{ready}/{}", items(o, "/spec/containers").len()).into()
         }),
         string("Status", |o, _| pod_status(o).into()),
-        string("Restarts", |o, now| restarts(o, now)),
+        string("Restarts", restarts),
         Column::age(),
         wide("IP", |o, _| text_or(o, "/status/podIP", NONE)),
         wide("Node", |o, _| text_or(o, "/spec/nodeName", NONE)),
-        wide("Nominated Node", |o, _| text_or(o, "/status/nominatedNodeName", NONE)),
+        wide("Nominated Node", |o, _| {
+            text_or(o, "/status/nominatedNodeName", NONE)
+        }),
         wide("Readiness Gates", |o, _| {
             let gates = items(o, "/spec/readinessGates");
             if gates.is_empty() {
@@ -51,7 +53,9 @@ pub(in super::super) fn pods() -> Vec<Column> {
             }
             let holds = |gate: &&Value| {
                 let mut conditions = items(o, "/status/conditions").iter();
-                conditions.any(|c| text(c, "/type") == text(gate, "/conditionType") && text(c, "/status") == "True")
+                conditions.any(|c| {
+                    text(c, "/type") == text(gate, "/conditionType") && text(c, "/status") == "True"
+                })
             };
             format!("{}/{}", gates.iter().filter(holds).count(), gates.len()).into()
         }),
@@ -99,11 +103,13 @@ fn container_word(container: &Value) -> Option<String> {
         return Some(waiting.to_owned());
     }
     let terminated = at(container, "/state/terminated")?;
-    Some(match (text(terminated, "/reason"), number(terminated, "/signal")) {
-        ("", 0) => format!("ExitCode:{}", number(terminated, "/exitCode")),
-        ("", signal) => format!("Signal:{signal}"),
-        (reason, _) => reason.to_owned(),
-    })
+    Some(
+        match (text(terminated, "/reason"), number(terminated, "/signal")) {
+            ("", 0) => format!("ExitCode:{}", number(terminated, "/exitCode")),
+            ("", signal) => format!("Signal:{signal}"),
+            (reason, _) => reason.to_owned(),
+        },
+    )
 }
 
 fn restarts(pod: &Value, now: Timestamp) -> Value {
@@ -129,8 +135,8 @@ pub(in super::super) fn replica_controllers() -> Vec<Column> {
     ];
     let selected = wide("Selector", |o, _| {
         // replication controllers select by a plain map
-        let plain =
-            o.pointer("/spec/selector/matchLabels").is_none() && o.pointer("/spec/selector/matchExpressions").is_none();
+        let plain = o.pointer("/spec/selector/matchLabels").is_none()
+            && o.pointer("/spec/selector/matchExpressions").is_none();
         if plain {
             labels(o, "/spec/selector")
         } else {
@@ -143,10 +149,19 @@ pub(in super::super) fn replica_controllers() -> Vec<Column> {
 pub(in super::super) fn deployments() -> Vec<Column> {
     let columns = vec![
         string("Ready", |o, _| {
-            format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()
+            format!(
+                "{}/{}",
+                number(o, "/status/readyReplicas"),
+                number(o, "/spec/replicas")
+            )
+            .into()
         }),
-        string("Up-to-date", |o, _| number(o, "/status/updatedReplicas").into()),
-        string("Available", |o, _| number(o, "/status/availableReplicas").into()),
+        string("Up-to-date", |o, _| {
+            number(o, "/status/updatedReplicas").into()
+        }),
+        string("Available", |o, _| {
+            number(o, "/status/availableReplicas").into()
+        }),
         Column::age(),
     ];
     with_template(columns, Some(selector_column()))
@@ -154,19 +169,34 @@ pub(in super::super) fn deployments() -> Vec<Column> {
 
 pub(in super::super) fn stateful_sets() -> Vec<Column> {
     let ready = string("Ready", |o, _| {
-        format!("{}/{}", number(o, "/status/readyReplicas"), number(o, "/spec/replicas")).into()
+        format!(
+            "{}/{}",
+            number(o, "/status/readyReplicas"),
+            number(o, "/spec/replicas")
+        )
+        .into()
     });
     with_template(vec![ready, Column::age()], None)
 }
 
 pub(in super::super) fn daemon_sets() -> Vec<Column> {
     let columns = vec![
-        integer("Desired", |o, _| number(o, "/status/desiredNumberScheduled").into()),
-        integer("Current", |o, _| number(o, "/status/currentNumberScheduled").into()),
+        integer("Desired", |o, _| {
+            number(o, "/status/desiredNumberScheduled").into()
+        }),
+        integer("Current", |o, _| {
+            number(o, "/status/currentNumberScheduled").into()
+        }),
         integer("Ready", |o, _| number(o, "/status/numberReady").into()),
-        integer("Up-to-date", |o, _| number(o, "/status/updatedNumberScheduled").into()),
-        integer("Available", |o, _| number(o, "/status/numberAvailable").into()),
-        string("Node Selector", |o, _| labels(o, "/spec/template/spec/nodeSelector")),
+        integer("Up-to-date", |o, _| {
+            number(o, "/status/updatedNumberScheduled").into()
+        }),
+        integer("Available", |o, _| {
+            number(o, "/status/numberAvailable").into()
+        }),
+        string("Node Selector", |o, _| {
+            labels(o, "/spec/template/spec/nodeSelector")
+        }),
         Column::age(),
     ];
     with_template(columns, Some(selector_column()))
@@ -219,17 +249,26 @@ pub(in super::super) fn cron_jobs() -> Vec<Column> {
         string("Schedule", |o, _| text(o, "/spec/schedule").into()),
         string("Timezone", |o, _| text_or(o, "/spec/timeZone", NONE)),
         string("Suspend", |o, _| {
-            if flag(o, "/spec/suspend") { "True" } else { "False" }.into()
+            if flag(o, "/spec/suspend") {
+                "True"
+            } else {
+                "False"
+            }
+            .into()
         }),
         integer("Active", |o, _| items(o, "/status/active").len().into()),
-        string("Last Schedule", |o, now| match at(o, "/status/lastScheduleTime") {
-            Some(_) => age_of(o, "/status/lastScheduleTime", now).into(),
-            None => NONE.into(),
+        string("Last Schedule", |o, now| {
+            match at(o, "/status/lastScheduleTime") {
+                Some(_) => age_of(o, "/status/lastScheduleTime", now).into(),
+                None => NONE.into(),
+            }
         }),
         Column::age(),
         wide("Containers", |o, _| containers(o, CONTAINERS, "/name")),
         wide("Images", |o, _| containers(o, CONTAINERS, "/image")),
-        wide("Selector", |o, _| selector(o, "/spec/jobTemplate/spec/selector")),
+        wide("Selector", |o, _| {
+            selector(o, "/spec/jobTemplate/spec/selector")
+        }),
     ]
 }
 
@@ -250,7 +289,9 @@ pub(in super::super) fn autoscalers() -> Vec<Column> {
             None => UNSET.into(),
         }),
         string("MaxPods", |o, _| number(o, "/spec/maxReplicas").into()),
-        string("Replicas", |o, _| number(o, "/status/currentReplicas").into()),
+        string("Replicas", |o, _| {
+            number(o, "/status/currentReplicas").into()
+        }),
         Column::age(),
     ]
 }
@@ -269,7 +310,10 @@ fn targets(autoscaler: &Value) -> Value {
             let now = current(name).map_or("<unknown>".to_owned(), |c| format!("{c}%"));
             match at(metric, "/resource/target/averageUtilization") {
                 Some(wanted) => format!("{name}: {now}/{wanted}%"),
-                None if !name.is_empty() => format!("{name}: {now}/{}", text(metric, "/resource/target/averageValue")),
+                None if !name.is_empty() => format!(
+                    "{name}: {now}/{}",
+                    text(metric, "/resource/target/averageValue")
+                ),
                 None => format!("{} metric", text(metric, "/type")),
             }
         })
