@@ -4,8 +4,8 @@
 usage: protobuf-fields.py <Go module cache>/k8s.io <version of k8s.io/api, such as 0.36.3>
 
 Reads field numbers, JSON names and types from the struct tags of the public API modules, for the kinds that
-crates/controlplane/src/registry/builtin/kinds.rs names and all they are made of. The format is explained at the top of
-the table.
+crates/controlplane/src/registry/builtin/kinds names and all they are made of. The format is explained at the top of the
+table.
 """
 import re
 import sys
@@ -104,7 +104,8 @@ for group in GROUPS:
     for folder in sorted((cache / f"api@v{version}" / group).glob("v[0-9]")):
         read(f"{group}/{folder.name}", folder)
 
-kinds = (root / "crates/controlplane/src/registry/builtin/kinds.rs").read_text()
+builtin = root / "crates/controlplane/src/registry/builtin"
+kinds = "".join(file.read_text() for file in [*builtin.glob("kinds.rs"), *builtin.glob("kinds/*.rs")])
 kinds = set(re.findall(r'"([A-Z]\w+)"', kinds)) | {"TokenRequest"}
 queue = [name for name in sorted(structs) if name.rsplit(".", 1)[1] in kinds and not name.startswith("meta/")]
 queue += ["meta/v1.DeleteOptions"]

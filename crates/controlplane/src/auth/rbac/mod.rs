@@ -91,6 +91,9 @@ enum Compiled {
     Binding(Arc<Binding>),
 }
 
+/// Told of the rules of each binding that names the user, or why they could not be found; may stop the search.
+type Visitor<'v> = dyn FnMut(Result<(Origin<'_>, &[Rule]), StatusError>) -> ControlFlow<()> + 'v;
+
 /// The authorizer. Cheap to share; holds only decoded forms.
 #[derive(Default)]
 pub struct Rbac {
@@ -183,7 +186,7 @@ impl Rbac {
         user: &UserInfo,
         cluster: &str,
         namespace: Option<&str>,
-        visitor: &mut dyn FnMut(Result<(Origin<'_>, &[Rule]), StatusError>) -> ControlFlow<()>,
+        visitor: &mut Visitor<'_>,
     ) {
         for (resource, namespace) in [("clusterrolebindings", Some("")), ("rolebindings", namespace)] {
             let Some(namespace) = namespace else { continue };
