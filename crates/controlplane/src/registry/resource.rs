@@ -10,6 +10,8 @@ use apimachinery::schema::Structural;
 use apimachinery::table::Column;
 use serde_json::Value;
 
+use super::lazy::Lazy;
+
 /// One version of one API resource, ready to be served.
 ///
 /// Immutable and shared: ten thousand logical clusters with the same CRD hold the same `Arc<Resource>`.
@@ -43,10 +45,11 @@ pub struct Resource {
     /// Further subresources, shown by discovery (such as `namespaces/finalize`, `serviceaccounts/token`).
     pub subresources: Vec<Subresource>,
     /// Compiled structural schema of the whole object (`apiVersion`, `kind` and `metadata` included as plain members).
-    pub schema: Arc<Structural>,
+    /// Built-ins compile it when it is first used.
+    pub schema: Lazy<Structural>,
     /// The OpenAPI v3 schema that is published for the kind (after `$ref`s were resolved or not, as built).
     pub openapi: Arc<Value>,
-    /// Printer columns beside the name; empty means name and age.
+    /// Printer columns beside the name (unless one of them has format `name`); empty means name and age.
     pub columns: Arc<Vec<Column>>,
     /// True for kinds that come from a CustomResourceDefinition.
     pub custom: bool,
