@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 const MANAGER: FieldManager = FieldManager("test");
-const GROUP: &str = "widgets.example";
 
 struct Provider {
     admin: Api,
@@ -30,6 +29,7 @@ struct Provider {
     stop: CancellationToken,
     _embedded: Option<controlplane::ControlPlane>,
     suffix: String,
+    scope: &'static str,
 }
 
 impl Drop for Provider {
@@ -69,12 +69,11 @@ async fn apply(api: &Api, kind: &Resource, namespace: &str, object: &impl serde:
     api.apply(kind, &key, &body, MANAGER, Subresource::Main).await.unwrap()
 }
 
-fn widget_crd(suffix: &str) -> Value {
-    let plural = format!("widgets{suffix}");
+fn widget_crd(kind: &GroupResource, scope: &str) -> Value {
     json!({
-        "metadata": {"name": format!("{plural}.{GROUP}"), "labels": {"kube-bind.io/exported": "true"}},
-        "spec": {"group": GROUP, "scope": "Namespaced",
-            "names": {"plural": plural, "singular": format!("widget{suffix}"), "kind": "Widget", "listKind": "WidgetList"},
+        "metadata": {"name": kind.crd_name(), "labels": {"kube-bind.io/exported": "true"}},
+        "spec": {"group": kind.group, "scope": scope,
+            "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
             "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": {"type": "object", "properties": {
                     "spec": {"type": "object", "properties": {"tokenSecret": {"type": "string"}, "mode": {"type": "string"}}},
@@ -85,6 +84,10 @@ fn widget_crd(suffix: &str) -> Value {
 impl Provider {
     /// An API server with CRDs, generated rights, one exported kind with a template, and a running backend.
     async fn start(isolation: Isolation) -> Self {
+        Self::start_with(isolation, "Namespaced").await
+    }
+
+    async fn start_with(isolation: Isolation, scope: &'static str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let _ = tracing_subscriber::fmt().with_env_filter("backend=debug,warn").with_test_writer().try_init();
         let (embedded, admin) = match std::env::var("KUBE_BIND_TEST_KUBECONFIG") {
@@ -122,6 +125,7 @@ impl Provider {
             stop: CancellationToken::new(),
             _embedded: embedded,
             suffix,
+            scope,
         };
         if provider._embedded.is_none() {
             provider.issue_tokens();
@@ -147,7 +151,7 @@ impl Provider {
         for crd in kube_bind_api::provider_crds() {
             apply(&self.admin, &crds, "", &crd).await;
         }
-        let crd = apply(&self.admin, &crds, "", &widget_crd(&self.suffix)).await;
+        let crd = apply(&self.admin, &crds, "", &widget_crd(&self.kind(), self.scope)).await;
         let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
         for name in [name, "apiserviceexporttemplates.kube-bind.io".to_owned(), "collections.kube-bind.io".to_owned()] {
             eventually("CRD established", || async {
@@ -187,10 +191,10 @@ impl Provider {
 
     async fn template(&self, more: &Value) {
         let reference = |path: &str| {
-            json!({"references": [{"group": GROUP, "resource": self.kind().resource, "jsonPath": {"name": path}}]})
+            json!({"references": [{"group": self.kind().group, "resource": "widgets", "jsonPath": {"name": path}}]})
         };
         let mut spec = json!({
-            "scope": "Namespaced", "resources": [{"group": GROUP, "resource": self.kind().resource}],
+            "scope": "Namespaced", "resources": [self.kind()],
             "permissionClaims": [
                 {"resource": "secrets", "owner": "Provider", "verbs": ["create"], "selector": reference(".spec.tokenSecret")},
                 {"resource": "services", "owner": "Provider", "verbs": ["create"], "selector": reference(".metadata.name")}],
@@ -207,11 +211,11 @@ impl Provider {
     }
 
     fn kind(&self) -> GroupResource {
-        GroupResource::new(GROUP, format!("widgets{}", self.suffix))
+        GroupResource::new(format!("{}.widgets.example", self.suffix), "widgets")
     }
 
     fn widgets(&self) -> Resource {
-        resource(GROUP, &self.kind().resource, "Widget")
+        resource(&self.kind().group, "widgets", "Widget")
     }
 
     async fn token(&self, namespace: &str, account: &str) -> String {
@@ -286,7 +290,7 @@ impl Consumer {
     async fn request(&self, provider: &Provider, resource: &str) {
         let kind = of::<APIServiceExportRequest>();
         let body = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": provider.name()},
-            "spec": {"resources": [{"group": GROUP, "resource": resource, "versions": ["v1"]}]}});
+            "spec": {"resources": [{"group": provider.kind().group, "resource": resource, "versions": ["v1"]}]}});
         self.api.create(&kind, Some(&self.namespace), &body).await.unwrap();
     }
 
@@ -392,7 +396,7 @@ async fn from_request_to_claimed_objects() {
 
     // The operator makes it.
     let made = json!({
-        "metadata": {"name": "token", "namespace": mapped, "ownerReferences": [{"apiVersion": format!("{GROUP}/v1"),
+        "metadata": {"name": "token", "namespace": mapped, "ownerReferences": [{"apiVersion": provider.widgets().api_version(),
             "kind": "Widget", "name": "prod", "uid": prod["metadata"]["uid"]}]},
         "stringData": {"token": "s3cret"},
     });
@@ -438,7 +442,7 @@ async fn requests_that_cannot_be_granted_say_why_and_recover() {
     alice.request(&provider, "gadgets").await;
     let refused = alice.phase(&provider).await;
     assert_eq!(refused["phase"], "Failed");
-    assert!(refused["terminalMessage"].as_str().unwrap().contains("does not offer gadgets.widgets.example"), "{refused}");
+    assert!(refused["terminalMessage"].as_str().unwrap().contains("does not offer gadgets."), "{refused}");
     assert_eq!(refused["conditions"][1]["reason"], "SchemaNotFound");
 
     // The label goes: not offered to others, what is bound stays; it comes back: the request is granted.
@@ -483,7 +487,7 @@ async fn claims_follow_the_template_and_rights_follow_consent() {
     // The provider asks for more: the new claim is nobody's consent.
     let wider = json!({"permissionClaims": [{"resource": "secrets", "owner": "Provider", "verbs": ["create"],
         "selector": {"namedResources": [{"name": "more"}],
-            "references": [{"group": GROUP, "resource": provider.kind().resource, "jsonPath": {"name": ".spec.tokenSecret"}}]}}]});
+            "references": [{"group": provider.kind().group, "resource": "widgets", "jsonPath": {"name": ".spec.tokenSecret"}}]}}]});
     provider.template(&wider).await;
     let key = ObjectKey::new(&alice.namespace, &provider.name());
     eventually("claims follow", || async {
@@ -588,4 +592,55 @@ async fn unfenced_isolation_is_for_one_consumer() {
         (live["status"]["phase"] == "Succeeded").then_some(())
     })
     .await;
+}
+
+/// Isolation `Namespaced`: cluster-scoped for the consumer, in the contract namespace at the provider.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_scoped_for_the_consumer_only() {
+    let provider = Provider::start(Isolation::Namespaced).await;
+    let (alice, bob) = (provider.contract("alice", "uid-a").await, provider.contract("bob", "uid-b").await);
+    for consumer in [&alice, &bob] {
+        consumer.request(&provider, "widgets").await;
+        assert_eq!(consumer.phase(&provider).await["phase"], "Succeeded");
+        eventually("rights in the contract namespace", || async {
+            (consumer.list_code(&provider.widgets(), Some(&consumer.namespace)).await == 200).then_some(())
+        })
+        .await;
+    }
+    let schema = ObjectKey::new(&alice.namespace, &provider.kind().crd_name());
+    assert_eq!(alice.api.get(&of::<BoundSchema>(), &schema).await.unwrap()["spec"]["scope"], "Cluster");
+    assert_eq!(alice.list_code(&provider.widgets(), Some(&bob.namespace)).await, 403);
+}
+
+/// Isolation `Prefixed` of a cluster-scoped kind: for one consumer, until the provider shares it on purpose, and with the
+/// rights that it gives for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_scoped_on_both_sides_is_shared_on_purpose() {
+    let provider = Provider::start_with(Isolation::Prefixed, "Cluster").await;
+    let alice = provider.contract("alice", "uid-a").await;
+    alice.request(&provider, "widgets").await;
+    assert_eq!(alice.phase(&provider).await["phase"], "Succeeded");
+    let key = ObjectKey::new(&alice.namespace, &provider.name());
+    let condition = || async {
+        let live = alice.api.get(&of::<APIServiceExport>(), &key).await.unwrap();
+        let list = live["status"]["conditions"].as_array()?.clone();
+        list.into_iter().find(|c| c["type"] == "ProviderInSync")
+    };
+    let missing = eventually("missing rights are told", condition).await;
+    assert_eq!((&missing["status"], &missing["reason"]), (&json!("False"), &json!("RightsMissing")), "{missing}");
+    let roles = resource(rbac::RBAC_GROUP, "clusterroles", "ClusterRole");
+    apply(&provider.admin, &roles, "", &rbac::backend::shared(&provider.kind())).await;
+    for rule in rbac::backend::shared_rules(&provider.kind()) {
+        let patch = json!([{"op": "add", "path": "/rules/-", "value": rule}]);
+        let base = ObjectKey::cluster(rbac::backend::BASE);
+        provider.admin.json_patch(&roles, &base, Subresource::Main, &patch, MANAGER).await.unwrap();
+    }
+    eventually("rights on the kind", || async { (alice.list_code(&provider.widgets(), None).await == 200).then_some(()) }).await;
+    let bob = provider.contract("bob", "uid-b").await;
+    bob.request(&provider, "widgets").await;
+    assert!(bob.phase(&provider).await["terminalMessage"].as_str().unwrap().contains("used by another consumer"));
+    assert_eq!(bob.list_code(&provider.widgets(), None).await, 403);
+    provider.template(&json!({"sharedClusterScope": true})).await;
+    eventually("shared on purpose", || async { (bob.list_code(&provider.widgets(), None).await == 200).then_some(()) }).await;
+    assert_eq!(alice.list_code(&provider.widgets(), None).await, 200);
 }

@@ -6,12 +6,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::Key;
+
+/// How long changes in one mapped namespace are collected before they are evaluated.
+const BURST: Duration = Duration::from_millis(20);
 
 type Seen = Arc<Mutex<BTreeSet<String>>>;
 
@@ -77,18 +81,31 @@ impl Watches {
                 let mut kept = if whole { (**object).clone() } else { json!({"metadata": object["metadata"]}) };
                 if let Some(metadata) = kept["metadata"].as_object_mut() {
                     metadata.remove("managedFields");
+                    if whole {
+                        // What an object refers to does not change with its status.
+                        metadata.remove("resourceVersion");
+                        metadata.remove("generation");
+                    }
+                }
+                if let (true, Some(map)) = (whole, kept.as_object_mut()) {
+                    map.remove("status");
                 }
                 kept["apiVersion"] = json!(api_version);
                 kept["kind"] = json!(kind);
                 Ok(Arc::new(kept))
             }),
             Arc::new(move |delta: &Delta<Arc<Value>>| {
-                if let Delta::Removed { last, observed: true, .. } = delta
-                    && let Some(uid) = last.summary["metadata"]["uid"].as_str()
-                {
-                    deleted.lock().insert(uid.to_owned());
+                match delta {
+                    Delta::Applied { old: Some(old), new, .. } if old.summary == new.summary => return,
+                    Delta::Removed { last, observed: true, .. } => {
+                        if let Some(uid) = last.summary["metadata"]["uid"].as_str() {
+                            deleted.lock().insert(uid.to_owned());
+                        }
+                    }
+                    _ => {}
                 }
-                queue.add(Key::Mapped(mapping.clone()));
+                // A burst of changes is evaluated once.
+                queue.add_after(Key::Mapped(mapping.clone()), BURST);
             }),
         )
     }

@@ -4,6 +4,8 @@
 //! its claims as the template has them now (a wider one is pending until the consumer accepts it), rights outside of
 //! mapped namespaces, and the conditions `ProviderInSync` and `OpenNamespaces`. When it goes, [`super::unbind`] follows.
 
+use std::time::Duration;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_bind_api::conditions::{self, Severity};
 use kube_bind_api::constants::{
@@ -18,6 +20,9 @@ use super::{FINALIZER, Trouble, World, decode, rights, status, unbind};
 use crate::catalogue::{Catalogue, Offering};
 use crate::contracts::MANAGER;
 use crate::resources;
+
+/// How soon missing rights are looked for again.
+const RIGHTS_AGAIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 ///
@@ -69,10 +74,22 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
             return Ok(Outcome::Done);
         }
     }
-    rights::outside_mapped(world, &export, &schemas).await?;
+    let rights = rights::outside_mapped(world, &export, &schemas).await;
     let mut wanted = export.status.clone().unwrap_or_default();
     let now = world.now();
-    if missing.is_empty() {
+    let mut again = follow.then_some(world.settings.resync);
+    if let Err(Trouble::Api(err)) = &rights
+        && err.is_forbidden()
+    {
+        let message = format!(
+            "the backend may not give the consumer its rights; share the kind on purpose: kubectl bind provider offer --shared ({err})"
+        );
+        conditions::mark_false(
+            &mut wanted.conditions, condition::PROVIDER_IN_SYNC, Severity::Error, "RightsMissing", &message, now,
+        );
+        again = Some(RIGHTS_AGAIN);
+    } else if missing.is_empty() {
+        rights?;
         conditions::mark_true(&mut wanted.conditions, condition::PROVIDER_IN_SYNC, now);
     } else {
         let message = missing.join("; ");
@@ -85,7 +102,7 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         conditions::remove(&mut wanted.conditions, condition::OPEN_NAMESPACES);
     }
     status::write(&world.api, &kind, &live, &wanted).await?;
-    Ok(if follow { Outcome::After(world.settings.resync) } else { Outcome::Done })
+    Ok(again.map_or(Outcome::Done, Outcome::After))
 }
 
 /// Whether our finalizer is on the object.
