@@ -2,6 +2,8 @@
 //!
 //! The test runs itself as the server: a child process with the name of the ignored test `server`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in tests a panic is the message
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;

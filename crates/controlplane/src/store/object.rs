@@ -4,9 +4,10 @@
 //! shared, immutable [`StoredObject`]s. The layout of the buffer is fixed (`apiVersion`, `kind`, `metadata` with
 //! `resourceVersion` first, then the rest), so that a revision or an `apiVersion` is put in without parsing.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,7 +61,8 @@ pub struct StoredObject {
     pub schema_mark: u64,
     /// The object as JSON.
     pub bytes: Bytes,
-    parsed: OnceLock<Arc<Value>>,
+    /// The parsed form, for as long as somebody else keeps it.
+    parsed: Mutex<Weak<Value>>,
 }
 
 /// An object on its way to the store: everything but the revision.
@@ -146,7 +148,7 @@ impl Draft {
             deleting: self.header.deleting,
             schema_mark: self.schema_mark,
             bytes: bytes.into(),
-            parsed: OnceLock::new(),
+            parsed: Mutex::default(),
         }
     }
 }
@@ -176,22 +178,25 @@ impl StoredObject {
             partial.metadata.labels.into_iter().collect(),
             partial.metadata.deletion_timestamp.is_some(),
         );
-        Ok(Self { key, revision, uid, labels, deleting, schema_mark: 0, bytes, parsed: OnceLock::new() })
+        Ok(Self { key, revision, uid, labels, deleting, schema_mark: 0, bytes, parsed: Mutex::default() })
     }
 
     /// The object as a JSON value, parsed anew.
     pub fn to_value(&self) -> Value {
-        if let Some(parsed) = self.parsed.get() {
-            return Value::clone(parsed);
-        }
         // The bytes were written by `Draft` or read by `load`, which both refuse what is not JSON.
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
-    /// The object as a JSON value, parsed once and kept with the object. For small objects that are read on every
-    /// request (RBAC).
-    pub fn cached_value(&self) -> Arc<Value> {
-        self.parsed.get_or_init(|| Arc::new(serde_json::from_slice(&self.bytes).unwrap_or_default())).clone()
+    /// The object as a JSON value; the same one for as long as anybody keeps it. For small objects that are read on
+    /// every request (RBAC): the authorizer keeps those it needs.
+    pub fn shared_value(&self) -> Arc<Value> {
+        let mut parsed = self.parsed.lock();
+        if let Some(value) = parsed.upgrade() {
+            return value;
+        }
+        let value = Arc::new(self.to_value());
+        *parsed = Arc::downgrade(&value);
+        value
     }
 
     /// A label's value.
@@ -225,7 +230,7 @@ impl StoredObject {
             deleting: self.deleting,
             schema_mark: self.schema_mark,
             bytes: self.bytes_at(revision),
-            parsed: OnceLock::new(),
+            parsed: Mutex::default(),
         }
     }
 }
