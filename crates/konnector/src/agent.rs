@@ -80,7 +80,7 @@ async fn lead(api: Api, identity: &str, metrics: Arc<Metrics>, leading: Cancella
     let work = async {
         let uid = cluster_uid(&api).await;
         tracing::info!(cluster = %uid, "consumer cluster");
-        let consumer = Consumer::start(api, uid, identity, metrics.clone());
+        let consumer = Consumer::start(api, uid, identity, metrics.clone(), leading.clone());
         consumer.wait_synced().await;
         metrics.ready.store(true, Ordering::Relaxed);
         Registry::new(consumer).run(leading.clone()).await;

@@ -8,6 +8,7 @@ use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, LABEL
 use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey};
 use parking_lot::RwLock;
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::{events::Recorder, health::Metrics, resources};
 
@@ -125,11 +126,19 @@ pub struct Consumer {
     pub secrets: Informer<Arc<Value>>,
     /// Who wants to hear of changes.
     pub listeners: Listeners,
+    /// Cancelled when the Lease is lost: every writer's token is a child of it.
+    pub stop: CancellationToken,
 }
 
 impl Consumer {
     /// Starts the caches. `uid` is that of namespace `kube-system`.
-    pub fn start(api: Api, uid: String, identity: &str, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn start(
+        api: Api,
+        uid: String,
+        identity: &str,
+        metrics: Arc<Metrics>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let listeners = Listeners::default();
         let options = InformerOptions::default;
         let whole = || -> Arc<dyn Fn(&Arc<Value>) -> Result<Arc<Value>, String> + Send + Sync> {
@@ -189,7 +198,7 @@ impl Consumer {
             Arc::new(move |delta| each(delta, &on_secret)),
         );
         let events = Recorder::new(api.clone(), identity);
-        Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners })
+        Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners, stop })
     }
 
     /// Waits until all caches are filled once.

@@ -60,11 +60,21 @@ impl BindingState {
         self.kinds.contains_key(name) || self.crds.contains_key(name)
     }
 
-    /// The map of namespaces changed, in that of this consumer namespace.
-    pub fn set_namespaces(&self, map: &NamespaceMap, consumer_namespace: &str) {
+    /// The map of namespaces changed.
+    pub fn set_namespaces(&self, map: &NamespaceMap) {
         for kind in self.kinds.values() {
             kind.sync.set_namespaces(map.clone());
         }
+    }
+
+    /// Whether copies of bound or claimed objects are left at the provider for this consumer namespace.
+    pub fn has_copies_in(&self, consumer_namespace: &str) -> bool {
+        self.kinds.values().any(|kind| kind.sync.has_copies_in(consumer_namespace))
+            || self.claims.as_ref().is_some_and(|claims| claims.is_open(consumer_namespace))
+    }
+
+    /// The provider's list of claimed objects for this consumer namespace may have changed.
+    pub fn claims_changed(&self, consumer_namespace: &str) {
         if let Some(claims) = &self.claims {
             claims.namespace_changed(consumer_namespace);
         }
@@ -244,17 +254,28 @@ async fn connected(
     }
     if let Some(wait) = wait {
         let problem = facts.schema.clone().unwrap_or_else(|| Problem::info("Pending", "waiting for the API"));
-        facts.stop(facts.waiting_phase(), problem);
+        facts.stop(BindingPhase::Pending, problem);
         remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
         return Ok(Outcome::After(wait));
     }
     facts.schema = None;
-    facts.connected = None;
-    facts.phase = BindingPhase::Connected;
     run_syncs(provider, name, binding, wanted, &consent, readable);
     facts.watch_trouble = watch_trouble(provider, name);
+    let synced = provider.bindings.lock().get(name).is_some_and(|s| s.kinds.values().all(|k| k.sync.objects_synced()));
+    let outcome = if synced {
+        facts.connected = None;
+        facts.phase = BindingPhase::Connected;
+        Outcome::After(RECHECK)
+    } else if let Some(trouble) = &facts.watch_trouble {
+        let message = format!("the bound kind cannot be watched in this cluster: {trouble}");
+        facts.stop(BindingPhase::Pending, Problem::error("WatchFailed", &message));
+        Outcome::After(SOON)
+    } else {
+        facts.not_yet(Problem::info("Connecting", "reading the objects of the bound kind"));
+        Outcome::After(Duration::from_millis(200))
+    };
     remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
-    Ok(Outcome::After(RECHECK))
+    Ok(outcome)
 }
 
 /// Trouble of the watches of a binding's kinds, in words.

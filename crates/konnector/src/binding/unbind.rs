@@ -106,6 +106,10 @@ async fn delete(
     name: &str,
 ) -> Result<Option<Problem>, ApiError> {
     let Some(provider) = provider.filter(|p| p.link() == Link::Up) else {
+        if contract_is_gone(provider) && our_crds(consumer, name).is_empty() {
+            // The last step was done before: the export is gone, and the contract went with it.
+            return Ok(None);
+        }
         let message = "unbinding with deletionPolicy Delete waits for the provider, whose copies have to go; to leave \
                        everything where it is instead, set spec.deletionPolicy to Orphan";
         consumer.events.warn(&subject(binding), "UnbindingWaits", message).await;
@@ -143,12 +147,18 @@ async fn delete(
             return Ok(Some(Problem::info("Unbinding", &format!("{copies} claimed copies are being deleted"))));
         }
     }
+    give_back_namespaces(provider, name).await?;
     if let Err(message) = withdraw_export(Some(provider), name).await {
         return Ok(Some(Problem::warning("UnbindingWaits", &message)));
     }
-    give_back_namespaces(provider, name).await?;
     consumer.events.note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides").await;
     Ok(None)
+}
+
+/// The provider answers and does not know the contract (any more).
+fn contract_is_gone(provider: Option<&Arc<Provider>>) -> bool {
+    let classes = [Class::NotFound, Class::Unauthorized, Class::Forbidden];
+    provider.is_some_and(|p| matches!(p.link(), Link::Down { class, .. } if classes.contains(&class)))
 }
 
 /// Names of the CRDs that carry the binding's label.

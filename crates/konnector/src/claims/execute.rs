@@ -384,7 +384,7 @@ impl ClaimSync {
     }
 
     /// Says it on the objects that refer to the item, or on the binding.
-    async fn tell(&self, key: &ItemKey, reason: &str, message: &str) {
+    pub(super) async fn tell(&self, key: &ItemKey, reason: &str, message: &str) {
         let (referrers, kinds) = {
             let state = self.state.lock();
             (state.index.referrers_of(key), state.kinds.clone())

@@ -23,7 +23,7 @@ use contract::{Claim, Consent, Direction};
 use kube_bind_api::{ClaimState, ClaimedObject, GroupResource};
 use kube_client::{Api, Informer, ObjectKey, Outcome, WorkQueue};
 use parking_lot::Mutex;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use self::index::{Index, ItemKey};
 use crate::{
@@ -86,7 +86,7 @@ impl ClaimSync {
     /// Starts with no claims.
     pub fn start(provider: &Arc<Provider>, binding: &str, binding_uid: &str) -> Arc<Self> {
         let queue: Arc<WorkQueue<Work>> = WorkQueue::new(Duration::from_millis(200), Duration::from_secs(60));
-        let stop = CancellationToken::new();
+        let stop = provider.consumer.stop.child_token();
         let this = Arc::new_cyclic(|weak: &Weak<Self>| {
             let weak = weak.clone();
             Self {
@@ -186,6 +186,10 @@ impl ClaimSync {
 
     fn namespace_changed_at(&self, provider: &Provider, consumer_namespace: &str) {
         let entry = provider.cached(&provider.namespaces, consumer_namespace);
+        let entry_says_why = entry.as_ref().is_some_and(|e| {
+            let conditions = e["status"]["conditions"].as_array();
+            conditions.is_some_and(|list| list.iter().any(|c| c["type"] == "ClaimsResolved" && c["status"] == "False"))
+        });
         let listed: Vec<ClaimedObject> = entry
             .map(|e| serde_json::from_value(e["status"]["claimedObjects"].clone()).unwrap_or_default())
             .unwrap_or_default();
@@ -194,6 +198,13 @@ impl ClaimSync {
         let mut state = self.state.lock();
         let old = state.lists.insert(consumer_namespace.to_owned(), new.clone()).unwrap_or_default();
         drop(state);
+        if entry_says_why {
+            let state = self.state.lock();
+            let waiting = state.index.all().into_iter().filter(|i| i.namespace == consumer_namespace);
+            for item in waiting.filter(|i| !new.contains_key(&(i.resource.clone(), i.name.clone()))) {
+                self.queue.add(Work::Item(item));
+            }
+        }
         let names: HashSet<&(String, String)> = old.keys().chain(new.keys()).collect();
         for name in names {
             if old.get(name) != new.get(name) {
@@ -233,6 +244,7 @@ impl ClaimSync {
             Work::Item(key) => {
                 let Some(item) = self.gather(&key) else { return Outcome::Done };
                 let action = decide(&item);
+                self.relay_refusal(&key, &item).await;
                 self.carry_out(&key, &item, action).await
             }
         }
@@ -263,9 +275,21 @@ impl ClaimSync {
         })
     }
 
+    /// A name that leads to no entry because the provider's object is not meant for the consumer: the provider says so in
+    /// a condition of the mapping, which nobody at the consumer would see.
+    async fn relay_refusal(&self, key: &ItemKey, item: &Item) {
+        if item.selection != Selection::Accepted || item.entry.is_some() {
+            return;
+        }
+        let Some(provider) = self.provider.upgrade() else { return };
+        let Some(mapping) = provider.cached(&provider.namespaces, &key.namespace) else { return };
+        if let Some(message) = refusal_in(&mapping, &key.name) {
+            self.tell(key, "NotCopied", &message).await;
+        }
+    }
+
     fn provider_namespace(&self, consumer_namespace: &str) -> Option<String> {
-        let provider = self.provider.upgrade()?;
-        provider.namespace_map().provider(consumer_namespace).map(str::to_owned)
+        self.provider.upgrade()?.mapped(consumer_namespace)
     }
 
     fn forget(&self, key: &ItemKey) {
@@ -274,6 +298,14 @@ impl ClaimSync {
         state.deleted.remove(key);
         state.index.forget_evidence(key);
     }
+}
+
+/// What a mapping's condition `ClaimsResolved` says about an object of this name.
+fn refusal_in(mapping: &serde_json::Value, name: &str) -> Option<String> {
+    let conditions = mapping["status"]["conditions"].as_array()?;
+    let unresolved = conditions.iter().find(|c| c["type"] == "ClaimsResolved" && c["status"] == "False")?;
+    let quoted = format!("{name:?}");
+    unresolved["message"].as_str()?.split("; ").find(|part| part.contains(&quoted)).map(Into::into)
 }
 
 impl State {
@@ -355,5 +387,18 @@ impl State {
             }
         }
         kinds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_found_by_the_name_in_it() {
+        let mapping = serde_json::json!({"status": {"conditions": [{"type": "ClaimsResolved", "status": "False",
+            "message": "things a: Secret \"root\" at the provider is not meant; things b: Secret \"x\" too"}]}});
+        assert_eq!(refusal_in(&mapping, "x").unwrap(), "things b: Secret \"x\" too");
+        assert!(refusal_in(&mapping, "y").is_none());
     }
 }

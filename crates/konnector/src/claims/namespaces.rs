@@ -209,6 +209,11 @@ impl ClaimSync {
         self.queue.add_after(Work::Namespace(namespace.to_owned()), LINGER);
     }
 
+    /// Whether claimed kinds are still looked after in a namespace.
+    pub fn is_open(&self, namespace: &str) -> bool {
+        self.state.lock().attached.contains_key(namespace)
+    }
+
     /// All attached namespaces.
     pub(super) fn attached_namespaces(&self) -> Vec<String> {
         self.state.lock().attached.keys().cloned().collect()

@@ -36,7 +36,7 @@ use crate::{
         decide::{Memory, Target, Terms, decide},
         intent::Teardown,
         provider_key, provider_object,
-        summary::{self, ConsumerSummary, ProviderSummary},
+        summary::{self, Belongs, ConsumerSummary, ProviderSummary},
     },
 };
 
@@ -113,7 +113,7 @@ impl KindSync {
         namespaces: NamespaceMap,
         references: ReferenceListener,
     ) -> Arc<Self> {
-        let stop = CancellationToken::new();
+        let stop = consumer.stop.child_token();
         let this = Arc::new(Self {
             consumer,
             provider,
@@ -201,6 +201,15 @@ impl KindSync {
     /// True when the consumer's list is complete.
     pub fn objects_synced(&self) -> bool {
         self.objects.read().as_ref().is_some_and(Informer::synced)
+    }
+
+    /// Whether copies of ours are left in the provider's namespace for a consumer namespace, or may be.
+    pub fn has_copies_in(&self, consumer_namespace: &str) -> bool {
+        let Some(mapped) = self.namespaces.read().provider(consumer_namespace).map(str::to_owned) else { return false };
+        self.copies.read().get(&mapped).is_none_or(|copies| {
+            !copies.synced()
+                || copies.store().all().iter().any(|(_, e)| matches!(e.summary.belongs, Belongs::Ours { .. }))
+        })
     }
 
     /// Uid of a consumer's object, if it is known.
@@ -294,7 +303,8 @@ impl KindSync {
             move |object: &Arc<Value>| {
                 let this = weak.upgrade().ok_or("stopped")?;
                 let key = ObjectKey::of(object).ok_or("no name")?;
-                let consumer = this.to_consumer(&key).ok_or_else(|| "not of this contract".to_owned())?;
+                // Objects of other contracts are not even counted.
+                let consumer = this.to_consumer(&key).ok_or_else(String::new)?;
                 let contract = this.config.mapping.contract_namespace();
                 Ok(summary::provider(object, &consumer, contract, this.config.schema.as_deref()))
             }
@@ -415,5 +425,12 @@ impl KindSync {
                 at: Instant::now(),
             },
         );
+    }
+}
+
+impl Drop for KindSync {
+    fn drop(&mut self) {
+        let known = u64::try_from(self.object_count()).unwrap_or(0);
+        self.consumer.metrics.objects.fetch_sub(known, Ordering::Relaxed);
     }
 }

@@ -45,6 +45,9 @@ async fn look(this: &Provider) {
             this.set_cluster_binding(Some(live.clone()));
             this.set_link(Link::Up);
             beat(this, &key, &live).await;
+            if pin::holds(&live, &this.consumer.uid) {
+                super::rotation::look(this, &live).await;
+            }
         }
         // It answers, it is only busy.
         Ok(Err(ApiError { class: Class::Throttled, .. })) => {}

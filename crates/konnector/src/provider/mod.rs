@@ -4,6 +4,7 @@
 
 mod heartbeat;
 pub mod pin;
+mod rotation;
 
 use std::{
     collections::HashMap,
@@ -12,13 +13,18 @@ use std::{
 };
 
 use contract::NamespaceMap;
-use kube_bind_api::ClusterSecretKeyRef;
+use kube_bind_api::{
+    ClusterSecretKeyRef,
+    constants::{LABEL_OWNER, OWNER_PROVIDER},
+};
 use kube_client::{
-    Api, Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue, connect::Connection,
+    Api, ApiError, Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, WorkQueue,
+    connect::Connection,
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
 
 use crate::{
     binding::BindingState,
@@ -66,9 +72,12 @@ pub struct Provider {
     /// Running bindings by name.
     pub(crate) bindings: Mutex<HashMap<String, BindingState>>,
     pub(crate) queue: Arc<WorkQueue<String>>,
+    map: RwLock<NamespaceMap>,
+    gone: Arc<WorkQueue<String>>,
     link: RwLock<Link>,
     cluster_binding: RwLock<Option<Arc<Value>>>,
     heartbeat_error: RwLock<Option<String>>,
+    rotation_looked: Mutex<Option<Instant>>,
     subscription: Mutex<Option<Subscription>>,
     _guard: DropGuard,
 }
@@ -79,7 +88,8 @@ impl Provider {
         let Connection { client, server, namespace } = connection;
         let api = Api::new(client, &format!("provider {}", secret.name));
         let queue: Arc<WorkQueue<String>> = WorkQueue::new(Duration::from_millis(250), Duration::from_secs(30));
-        let stop = CancellationToken::new();
+        let gone: Arc<WorkQueue<String>> = WorkQueue::new(Duration::from_secs(2), Duration::from_secs(60));
+        let stop = consumer.stop.child_token();
         let this = Arc::new_cyclic(|weak: &std::sync::Weak<Self>| {
             let watch = |resource: Resource, on: fn(&Self, &ObjectKey)| {
                 let weak = weak.clone();
@@ -104,9 +114,12 @@ impl Provider {
                 namespaces: watch(resources::service_namespaces(), |this, key| this.namespace_changed(&key.name)),
                 bindings: Mutex::new(HashMap::new()),
                 queue: queue.clone(),
+                map: RwLock::new(NamespaceMap::new()),
+                gone: gone.clone(),
                 link: RwLock::new(Link::Connecting),
                 cluster_binding: RwLock::new(None),
                 heartbeat_error: RwLock::new(None),
+                rotation_looked: Mutex::new(None),
                 subscription: Mutex::new(None),
                 _guard: stop.clone().drop_guard(),
                 secret,
@@ -129,7 +142,19 @@ impl Provider {
             async move {
                 match weak.upgrade() {
                     Some(this) => crate::binding::reconcile(&this, &name).await,
-                    None => kube_client::Outcome::Done,
+                    None => Outcome::Done,
+                }
+            }
+        }));
+        let weak = Arc::downgrade(&this);
+        tokio::spawn(gone.run(1, stop.clone(), move |namespace| {
+            let weak = weak.clone();
+            async move {
+                let Some(this) = weak.upgrade() else { return Outcome::Done };
+                match this.give_back(&namespace).await {
+                    Ok(true) => Outcome::Done,
+                    Ok(false) => Outcome::After(Duration::from_secs(5)),
+                    Err(_) => Outcome::Retry,
                 }
             }
         }));
@@ -171,13 +196,12 @@ impl Provider {
 
     /// Which consumer namespaces are mapped, and to what.
     pub fn namespace_map(&self) -> NamespaceMap {
-        let mut map = NamespaceMap::new();
-        for (key, entry) in self.namespaces.store().all() {
-            if let Some(mapped) = entry.summary["status"]["namespace"].as_str().filter(|n| !n.is_empty()) {
-                map.insert(&key.name, mapped);
-            }
-        }
-        map
+        self.map.read().clone()
+    }
+
+    /// The provider's namespace for a consumer's.
+    pub fn mapped(&self, consumer_namespace: &str) -> Option<String> {
+        self.map.read().provider(consumer_namespace).map(str::to_owned)
     }
 
     /// Looks at every binding of this provider again.
@@ -208,15 +232,53 @@ impl Provider {
                     }
                 }
             }
-            Signal::Namespace(_) | Signal::NamespaceGone(_) | Signal::Secret(_) => {}
+            Signal::NamespaceGone(name) => self.gone.add_after(name.clone(), Duration::from_secs(5)),
+            Signal::Namespace(_) | Signal::Secret(_) => {}
         }
     }
 
     fn namespace_changed(&self, consumer_namespace: &str) {
-        let map = self.namespace_map();
+        let entry = self.cached(&self.namespaces, consumer_namespace);
+        let mapped = entry.as_ref().and_then(|e| e["status"]["namespace"].as_str()).filter(|n| !n.is_empty());
+        let changed = {
+            let mut map = self.map.write();
+            match mapped {
+                Some(mapped) => map.insert(consumer_namespace, mapped),
+                None => map.remove(consumer_namespace).is_some(),
+            }
+        };
         for state in self.bindings.lock().values() {
-            state.set_namespaces(&map, consumer_namespace);
+            if changed {
+                state.set_namespaces(&self.namespace_map());
+            }
+            state.claims_changed(consumer_namespace);
         }
+    }
+
+    /// The consumer's namespace is gone, and with it every object in it: when no copy is left in the mapped one, it is
+    /// not needed any more.
+    async fn give_back(&self, consumer_namespace: &str) -> Result<bool, ApiError> {
+        let Some(entry) = self.cached(&self.namespaces, consumer_namespace) else { return Ok(true) };
+        let labels = &entry["metadata"]["labels"];
+        if labels[LABEL_OWNER] == OWNER_PROVIDER || !matches!(self.link(), Link::Up) {
+            return Ok(labels[LABEL_OWNER] == OWNER_PROVIDER);
+        }
+        if self.bindings.lock().values().any(|state| state.has_copies_in(consumer_namespace)) {
+            return Ok(false);
+        }
+        let namespace = ObjectKey::cluster(consumer_namespace);
+        if self.consumer.api.get_opt(&resources::namespaces(), &namespace).await?.is_some() {
+            // Made again meanwhile.
+            return Ok(true);
+        }
+        if !self.cluster_binding().is_some_and(|c| pin::holds(&c, &self.consumer.uid)) {
+            return Ok(true);
+        }
+        let key = ObjectKey::new(&self.contract_namespace, consumer_namespace);
+        let uid = entry["metadata"]["uid"].as_str().unwrap_or_default();
+        self.api.delete(&resources::service_namespaces(), &key, uid).await?;
+        tracing::info!(namespace = consumer_namespace, provider = %self.secret.name, "mapped namespace given back");
+        Ok(true)
     }
 
     fn set_link(&self, link: Link) {

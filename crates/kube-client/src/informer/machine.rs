@@ -17,7 +17,8 @@ use crate::{
     store::{Entry, ObjectKey, Store},
 };
 
-/// Turns an object into what the store keeps; an error skips the object.
+/// Turns an object into what the store keeps; an error skips the object (and counts it, unless it is empty: then the
+/// object is simply none of ours).
 pub type Project<S> = Arc<dyn Fn(&Arc<Value>) -> Result<S, String> + Send + Sync>;
 
 /// A change of what is known.
@@ -282,6 +283,7 @@ impl<S> Machine<S> {
                 let (old, new) = self.store.put(key.clone(), Entry { revision, summary });
                 Some(Delta::Applied { key, old, new, body })
             }
+            Err(reason) if reason.is_empty() => None,
             Err(reason) => {
                 self.skipped += 1;
                 tracing::warn!(object = %key, reason, "object skipped");
