@@ -112,9 +112,15 @@ impl Front {
         respond::error(error)
     }
 
-    async fn answer(self: &Arc<Self>, incoming: &Incoming) -> Result<Response<HttpBody>, StatusError> {
+    async fn answer(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+    ) -> Result<Response<HttpBody>, StatusError> {
         let Some(parsed) = RequestPath::parse(&incoming.path) else {
-            return Err(StatusError::bad_request(format!("the path {:?} is not well formed", incoming.path)));
+            return Err(StatusError::bad_request(format!(
+                "the path {:?} is not well formed",
+                incoming.path
+            )));
         };
         let query = Query::parse(incoming.query.as_deref());
         let user = self.authenticate(incoming, &parsed.cluster)?;
@@ -139,49 +145,90 @@ impl Front {
     }
 
     fn authenticate(&self, incoming: &Incoming, cluster: &str) -> Result<UserInfo, StatusError> {
-        let header = incoming.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let header = incoming
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
         let bearer = header.and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        let credentials = Credentials { bearer, certificate: incoming.certificate.as_ref().map(|c| c.as_slice()) };
-        self.core.auth.authenticate(&*self.core, cluster, &credentials, self.core.now())
+        let credentials = Credentials {
+            bearer,
+            certificate: incoming.certificate.as_ref().map(|c| c.as_slice()),
+        };
+        self.core
+            .auth
+            .authenticate(&*self.core, cluster, &credentials, self.core.now())
     }
 
     /// The logical cluster of a request and what it serves. An administrator of all clusters makes one by using it.
-    async fn cluster(&self, path: &RequestPath, user: &UserInfo) -> Result<(Arc<str>, Arc<Catalog>), StatusError> {
+    async fn cluster(
+        &self,
+        path: &RequestPath,
+        user: &UserInfo,
+    ) -> Result<(Arc<str>, Arc<Catalog>), StatusError> {
         let clusters = &self.core.clusters;
         if path.cluster == ALL_CLUSTERS {
-            return Ok((ALL_CLUSTERS.into(), self.everywhere(path.resource.as_ref())));
+            return Ok((
+                ALL_CLUSTERS.into(),
+                self.everywhere(path.resource.as_ref())?,
+            ));
         }
-        let master = user.cluster.as_deref() == Some(ALL_CLUSTERS) && user.groups.iter().any(|g| g == MASTERS);
+        let master = user.cluster.as_deref() == Some(ALL_CLUSTERS)
+            && user.groups.iter().any(|g| g == MASTERS);
         if clusters.catalog(&path.cluster).is_none() && master {
             self.core.create_cluster(&path.cluster).await?;
         }
-        match (clusters.name(&path.cluster), clusters.catalog(&path.cluster)) {
+        match (
+            clusters.name(&path.cluster),
+            clusters.catalog(&path.cluster),
+        ) {
             (Some(name), Some(catalog)) => Ok((name, catalog)),
-            _ => Err(StatusError::not_found("core.kcp.io", "logicalclusters", &path.cluster)),
+            _ => Err(StatusError::not_found(
+                "core.kcp.io",
+                "logicalclusters",
+                &path.cluster,
+            )),
         }
     }
 
-    /// What a wildcard request can see: built-ins, and a custom resource that some logical cluster serves. Where several
-    /// clusters have different definitions of one name, the request names one as `plural:identity`.
-    fn everywhere(&self, path: Option<&ResourcePath>) -> Arc<Catalog> {
+    /// What a wildcard request can see: built-ins, and a custom resource that some logical cluster serves. Where
+    /// several clusters have different definitions of one name, the request names one as `plural:identity`.
+    fn everywhere(&self, path: Option<&ResourcePath>) -> Result<Arc<Catalog>, StatusError> {
         let base = self.core.clusters.base();
-        let Some(path) = path else { return base.clone() };
+        let Some(path) = path else {
+            return Ok(base.clone());
+        };
         let (plural, identity) = path.plural.split_once(':').unwrap_or((&path.plural, ""));
         if base.resolve(&path.group, &path.version, plural).is_some() {
-            return base.clone();
+            return Ok(base.clone());
         }
-        let mut names = self.core.clusters.names().into_iter();
-        let found = names.find_map(|name| {
-            let catalog = self.core.clusters.catalog(&name)?;
-            let resource = catalog.resolve(&path.group, &path.version, plural)?;
-            resource.identity.starts_with(identity).then(|| resource.clone())
-        });
-        match found {
-            Some(resource) => Arc::new(base.with_custom([resource])),
-            None => base.clone(),
+        let mut found: Vec<Arc<Resource>> = Vec::new();
+        for name in self.core.clusters.names() {
+            if let Some(catalog) = self.core.clusters.catalog(&name)
+                && let Some(resource) = catalog.resolve(&path.group, &path.version, plural)
+                && resource.identity.starts_with(identity)
+                && !found
+                    .iter()
+                    .any(|known| known.identity == resource.identity)
+            {
+                found.push(resource.clone());
+            }
+        }
+        match found.len() {
+            0 => Ok(base.clone()),
+            1 => Ok(Arc::new(base.with_custom(found))),
+            _ => {
+                let names: Vec<String> = found
+                    .iter()
+                    .map(|r| format!("{plural}:{}", r.identity))
+                    .collect();
+                Err(StatusError::bad_request(format!(
+                    "logical clusters define {plural} differently; name one definition in the URL: {}",
+                    names.join(", ")
+                )))
+            }
         }
     }
 
@@ -224,7 +271,12 @@ fn attributes(parsed: &RequestPath, method: &Method, query: &Query) -> Attribute
                 verb: verb.to_owned(),
                 group: resource.group.clone(),
                 version: resource.version.clone(),
-                resource: resource.plural.split(':').next().unwrap_or_default().to_owned(),
+                resource: resource
+                    .plural
+                    .split(':')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
                 subresource: resource.subresource.clone(),
                 namespace: resource.namespace.clone(),
                 name,

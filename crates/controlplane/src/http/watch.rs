@@ -53,15 +53,27 @@ impl WatchRequest {
     /// Reads the parameters. These errors are answered before the stream begins.
     pub fn parse(query: &Query) -> Result<Self, StatusError> {
         let invalid = |error: apimachinery::field_path::FieldError| {
-            StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)])
+            StatusError::invalid(
+                "meta.k8s.io",
+                "ListOptions",
+                "",
+                vec![crate::pipeline::cause(&error)],
+            )
         };
-        let forbidden = |field: &str, text: &str| invalid(apimachinery::field_path::FieldError::forbidden(field, text));
+        let forbidden = |field: &str, text: &str| {
+            invalid(apimachinery::field_path::FieldError::forbidden(field, text))
+        };
         let version = query.get("resourceVersion");
-        let initial = query.get("sendInitialEvents").map(|v| v != "false" && v != "0");
+        let initial = query
+            .get("sendInitialEvents")
+            .map(|v| v != "false" && v != "0");
         let matching = query.get("resourceVersionMatch");
         match (initial, matching) {
             (None, Some(_)) => {
-                return Err(forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+                return Err(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
             }
             (Some(_), Some("NotOlderThan")) | (None, None) => {}
             (Some(_), _) => {
@@ -75,18 +87,32 @@ impl WatchRequest {
         if query.get("continue").is_some() {
             return Err(forbidden("continue", "continue is forbidden for watch"));
         }
-        let since = version.filter(|v| *v != "0").map(super::list::revision).transpose()?;
+        let since = version
+            .filter(|v| *v != "0")
+            .map(super::list::revision)
+            .transpose()?;
         let start = match (initial, since) {
             (Some(true), _) => Start::Current { marked: bookmarks },
             (Some(false), Some(since)) | (None, Some(since)) => Start::Since(since),
             (Some(false), None) => Start::Since(u64::MAX),
             (None, None) => Start::Current { marked: false },
         };
-        let timeout = match query.get("timeoutSeconds").and_then(|t| t.parse::<u64>().ok()).filter(|t| *t > 0) {
+        let timeout = match query
+            .get("timeoutSeconds")
+            .and_then(|t| t.parse::<u64>().ok())
+            .filter(|t| *t > 0)
+        {
             Some(seconds) => Duration::from_secs(seconds),
-            None => DEFAULT_TIMEOUT + Duration::from_secs(u64::from(rand::random::<u16>()) * 1800 / 65536),
+            None => {
+                DEFAULT_TIMEOUT
+                    + Duration::from_secs(u64::from(rand::random::<u16>()) * 1800 / 65536)
+            }
         };
-        Ok(Self { start, bookmarks, timeout })
+        Ok(Self {
+            start,
+            bookmarks,
+            timeout,
+        })
     }
 
     /// The revision that must have been reached before the watch may begin with the current objects.
@@ -162,7 +188,8 @@ impl Watch {
         let store = &self.core.store;
         match *start {
             Start::Current { marked } => {
-                let (listed, receiver) = store.list_and_watch(&self.collection.table, &self.collection.scope, QUEUE);
+                let (listed, receiver) =
+                    store.list_and_watch(&self.collection.table, &self.collection.scope, QUEUE);
                 self.initial = listed.objects.into();
                 self.last = listed.revision;
                 self.initial_end = marked.then_some(listed.revision);
@@ -179,10 +206,18 @@ impl Watch {
     }
 
     fn subscribe(&mut self) {
-        match self.core.store.watch(&self.collection.table, &self.collection.scope, self.last, QUEUE) {
+        match self.core.store.watch(
+            &self.collection.table,
+            &self.collection.scope,
+            self.last,
+            QUEUE,
+        ) {
             Ok(receiver) => self.receiver = Some(receiver),
             Err(too_old) => {
-                self.fail(&StatusError::too_old_resource_version(too_old.asked, too_old.oldest));
+                self.fail(&StatusError::too_old_resource_version(
+                    too_old.asked,
+                    too_old.oldest,
+                ));
             }
         }
     }
@@ -226,7 +261,9 @@ impl Watch {
     fn chunk(&mut self) -> Option<Bytes> {
         let mut size: usize = self.ready.iter().map(Bytes::len).sum();
         while size < CHUNK {
-            let Some(object) = self.initial.pop_front() else { break };
+            let Some(object) = self.initial.pop_front() else {
+                break;
+            };
             if self.selection.matches(&self.view.resource, &object) {
                 let frame = self.frame(EventKind::Added, &object);
                 size += frame.len();
@@ -239,7 +276,9 @@ impl Watch {
             self.bookmark(revision, true);
         }
         while size < CHUNK && self.initial.is_empty() {
-            let Some(event) = self.receiver.as_mut().and_then(Receiver::try_recv) else { break };
+            let Some(event) = self.receiver.as_mut().and_then(Receiver::try_recv) else {
+                break;
+            };
             self.event(&event);
             size = self.ready.iter().map(Bytes::len).sum();
         }
@@ -266,7 +305,8 @@ impl Watch {
         }
         let matches = |object: &StoredObject| self.selection.matches(&self.view.resource, object);
         if self.selection.is_everything() {
-            let shared = event.kind != EventKind::Deleted || event.object.revision == event.revision;
+            let shared =
+                event.kind != EventKind::Deleted || event.object.revision == event.revision;
             let frame = match shared && self.view.is_plain(&event.object) {
                 true => event.frame(),
                 false => self.frame(event.kind, &event.object),
@@ -280,7 +320,9 @@ impl Watch {
             (false, false) => return,
             (false, true) => self.frame(EventKind::Added, &event.object),
             (true, true) => self.frame(EventKind::Modified, &event.object),
-            (true, false) if event.kind == EventKind::Deleted => self.frame(EventKind::Deleted, &event.object),
+            (true, false) if event.kind == EventKind::Deleted => {
+                self.frame(EventKind::Deleted, &event.object)
+            }
             (true, false) => match &event.previous {
                 // It left the selection: as the client knew it, under the revision of the change.
                 Some(previous) => self.frame(EventKind::Deleted, &previous.at(event.revision)),
@@ -303,7 +345,11 @@ impl Watch {
             self.event(&event);
         }
         // A receiver that was cut off may lack events.
-        if self.receiver.is_some() && self.initial.is_empty() && self.initial_end.is_none() && revision >= self.skip {
+        if self.receiver.is_some()
+            && self.initial.is_empty()
+            && self.initial_end.is_none()
+            && revision >= self.skip
+        {
             let revision = revision.max(self.last);
             self.bookmark(revision, false);
         }
@@ -311,7 +357,8 @@ impl Watch {
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -322,11 +369,14 @@ impl Watch {
             }
             Shape::Metadata(version) => json!({"kind": "PartialObjectMetadata",
                 "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}),
-            Shape::Table(version) => json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"),
+            Shape::Table(version) => {
+                json!({"kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": {"resourceVersion": revision.to_string()}, "columnDefinitions": null,
                 "rows": [{"cells": [], "object": {"kind": "PartialObjectMetadata",
-                    "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}}]}),
+                    "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}}]})
+            }
         };
-        self.ready.push_back(raw_frame("BOOKMARK", object.to_string().as_bytes()));
+        self.ready
+            .push_back(raw_frame("BOOKMARK", object.to_string().as_bytes()));
     }
 }

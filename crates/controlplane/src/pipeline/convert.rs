@@ -42,7 +42,9 @@ pub fn bytes(resource: &Resource, stored: &StoredObject) -> Bytes {
     if is_plain(resource, stored) {
         return stored.bytes.clone();
     }
-    serde_json::to_vec(&to_request(resource, stored)).unwrap_or_default().into()
+    serde_json::to_vec(&to_request(resource, stored))
+        .unwrap_or_default()
+        .into()
 }
 
 /// Whether the stored bytes are what the requested version shows.
@@ -51,7 +53,9 @@ pub fn is_plain(resource: &Resource, stored: &StoredObject) -> bool {
         && (!resource.custom
             || (resource.version == resource.storage_version
                 && stored.schema_mark == schema_mark(resource)
-                && stored.bytes.starts_with(format!("{{\"apiVersion\":\"{}\"", resource.api_version()).as_bytes())))
+                && stored.bytes.starts_with(
+                    format!("{{\"apiVersion\":\"{}\"", resource.api_version()).as_bytes(),
+                )))
 }
 
 /// Changes an object of the requested version into the stored form.
@@ -63,9 +67,15 @@ pub fn to_storage(resource: &Resource, object: &Value) -> Value {
 }
 
 fn rename(resource: &Resource, object: &mut Value, reading: bool) {
-    let Some(other) = &resource.stored_as else { return };
+    let Some(other) = &resource.stored_as else {
+        return;
+    };
     for (here, stored) in other.renames {
-        let (from, to) = if reading { (stored, here) } else { (here, stored) };
+        let (from, to) = if reading {
+            (stored, here)
+        } else {
+            (here, stored)
+        };
         if let Some(value) = take(object, from) {
             put(object, to, value);
         }
@@ -80,10 +90,14 @@ fn take(object: &mut Value, path: &str) -> Option<Value> {
 }
 
 fn put(object: &mut Value, path: &str, value: Value) {
-    let Some(map) = object.as_object_mut() else { return };
+    let Some(map) = object.as_object_mut() else {
+        return;
+    };
     match path.split_once('.') {
         Some((first, rest)) => {
-            let inner = map.entry(first).or_insert_with(|| Value::Object(Default::default()));
+            let inner = map
+                .entry(first)
+                .or_insert_with(|| Value::Object(Default::default()));
             put(inner, rest, value);
         }
         None => {

@@ -5,7 +5,9 @@ use apimachinery::status::{Reason, StatusError};
 use serde_json::{Map, Value};
 
 use super::create::{check_namespace, decode, reset_fields};
-use super::{ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error};
+use super::{
+    ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error,
+};
 use crate::core::Core;
 use crate::registry::Resource;
 use crate::store::{Draft, Expect, StoredObject, Write, WriteError};
@@ -30,7 +32,12 @@ pub(super) struct Change {
 
 impl Core {
     /// Replaces an object (PUT).
-    pub async fn update(&self, ctx: &Context, target: &Target, body: Body) -> Result<Outcome, StatusError> {
+    pub async fn update(
+        &self,
+        ctx: &Context,
+        target: &Target,
+        body: Body,
+    ) -> Result<Outcome, StatusError> {
         let mut object = body.value;
         let warnings = decode(ctx, target, &mut object, &body.duplicates)?;
         check_namespace(target, &mut object)?;
@@ -65,10 +72,17 @@ impl Core {
                 )));
             }
             let version = metadata::text(&object, "resourceVersion");
-            if (version.is_empty() || version == "0") && target.part == Part::Main && version_required(&target.resource) {
+            if (version.is_empty() || version == "0")
+                && target.part == Part::Main
+                && version_required(&target.resource)
+            {
                 return Err(target.unversioned());
             }
-            Ok(Change { object: object.clone(), warnings: warnings.clone(), ownership: Ownership::Track })
+            Ok(Change {
+                object: object.clone(),
+                warnings: warnings.clone(),
+                ownership: Ownership::Track,
+            })
         })
         .await
     }
@@ -85,7 +99,10 @@ impl Core {
             let stored = self.stored(target)?;
             let current = convert::to_request(&target.resource, &stored);
             let change = compute(&current)?;
-            match self.write_change(ctx, target, &stored, &current, change).await? {
+            match self
+                .write_change(ctx, target, &stored, &current, change)
+                .await?
+            {
                 Some(outcome) => return Ok(outcome),
                 None => tokio::task::yield_now().await,
             }
@@ -103,7 +120,11 @@ impl Core {
         change: Change,
     ) -> Result<Option<Outcome>, StatusError> {
         let resource = &target.resource;
-        let Change { mut object, warnings, ownership } = change;
+        let Change {
+            mut object,
+            warnings,
+            ownership,
+        } = change;
         let wanted = metadata::text(&object, "resourceVersion").to_owned();
         let pinned = match wanted.as_str() {
             "" | "0" => false,
@@ -117,10 +138,18 @@ impl Core {
             },
         };
         let mut errors = metadata::inherit(&mut object, current);
-        metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
+        metadata::of(&mut object)
+            .insert("resourceVersion".into(), stored.revision.to_string().into());
         confine(target.part, resource, current, &mut object);
         resource.schema.apply_defaults(&mut object);
-        let mut admission = admission::Admission { core: self, ctx, target, addressed: &target.name, old: Some(current), warnings };
+        let mut admission = admission::Admission {
+            core: self,
+            ctx,
+            target,
+            addressed: &target.name,
+            old: Some(current),
+            warnings,
+        };
         admission.default(&mut object);
         if ownership == Ownership::Track {
             let options = UpdateOptions {
@@ -145,14 +174,25 @@ impl Core {
 
         let deleted = may_vanish(resource, current, &object);
         if !deleted && metadata::same_but_times(current, &object) {
-            return Ok(Some(Outcome { object: current.clone(), created: false, deleted: false, warnings }));
+            return Ok(Some(Outcome {
+                object: current.clone(),
+                created: false,
+                deleted: false,
+                warnings,
+            }));
         }
         if ctx.dry_run {
-            return Ok(Some(Outcome { object, created: false, deleted, warnings }));
+            return Ok(Some(Outcome {
+                object,
+                created: false,
+                deleted,
+                warnings,
+            }));
         }
         let _kept = self.compiled(resource, &object);
         let form = convert::to_storage(resource, &object);
-        let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft =
+            Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
@@ -163,8 +203,14 @@ impl Core {
         };
         match self.store.write(write).await {
             Ok(stored) => {
-                metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Some(Outcome { object, created: false, deleted, warnings }))
+                metadata::of(&mut object)
+                    .insert("resourceVersion".into(), stored.revision.to_string().into());
+                Ok(Some(Outcome {
+                    object,
+                    created: false,
+                    deleted,
+                    warnings,
+                }))
             }
             Err(WriteError::Changed) if pinned => Err(target.modified()),
             Err(WriteError::Changed) => Ok(None),
@@ -192,7 +238,10 @@ fn confine(part: Part, resource: &Resource, current: &Value, object: &mut Value)
         }
         Part::Finalize => {
             let mut whole = current.clone();
-            let finalizers = object.pointer("/spec/finalizers").cloned().unwrap_or(Value::Array(Vec::new()));
+            let finalizers = object
+                .pointer("/spec/finalizers")
+                .cloned()
+                .unwrap_or(Value::Array(Vec::new()));
             if !whole["spec"].is_object() {
                 whole["spec"] = Value::Object(Map::new());
             }
@@ -203,7 +252,9 @@ fn confine(part: Part, resource: &Resource, current: &Value, object: &mut Value)
 }
 
 fn copy(from: &Value, to: &mut Value, field: &str) {
-    let Some(map) = to.as_object_mut() else { return };
+    let Some(map) = to.as_object_mut() else {
+        return;
+    };
     match from.get(field) {
         Some(value) => map.insert(field.to_owned(), value.clone()),
         None => map.remove(field),
@@ -225,7 +276,11 @@ fn raise_generation(resource: &Resource, current: &Value, object: &mut Value) {
         map
     };
     if desired(current) != desired(object) {
-        let generation = current.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
+        let generation = current
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+            + 1;
         metadata::of(object).insert("generation".into(), generation.into());
     }
 }
@@ -239,13 +294,20 @@ fn may_vanish(resource: &Resource, current: &Value, object: &Value) -> bool {
 pub(super) fn is_free(resource: &Resource, object: &Value) -> bool {
     let namespace = resource.group.is_empty() && resource.plural == "namespaces";
     let held = namespace
-        && object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|finalizers| !finalizers.is_empty());
+        && object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|finalizers| !finalizers.is_empty());
     metadata::finalizers(object).is_empty() && !held
 }
 
 /// Resources whose updates must say which revision they replace.
 fn version_required(resource: &Resource) -> bool {
-    resource.custom || matches!(resource.group.as_str(), "coordination.k8s.io" | "apiextensions.k8s.io")
+    resource.custom
+        || matches!(
+            resource.group.as_str(),
+            "coordination.k8s.io" | "apiextensions.k8s.io"
+        )
 }
 
 /// Resources that a PUT may create.
