@@ -53,8 +53,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let Config { consumer, lease_name, lease_namespace, identity, server_address } = config;
     let metrics = Arc::new(Metrics::default());
     if let Some(address) = server_address {
-        let listener =
-            health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
+        let listener = health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
         tokio::spawn(health::serve(listener, metrics.clone(), stop.clone()));
     }
     let Connection { client, server, .. } = consumer;
@@ -146,11 +145,13 @@ impl Registry {
         });
         self.enqueue();
         let work = self.clone();
-        self.queue.clone().run(4, stop, move |key| {
-            let this = work.clone();
-            async move { this.reconcile(key).await }
-        })
-        .await;
+        self.queue
+            .clone()
+            .run(4, stop, move |key| {
+                let this = work.clone();
+                async move { this.reconcile(key).await }
+            })
+            .await;
         drop(subscription);
         self.running.lock().clear();
     }

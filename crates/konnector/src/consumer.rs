@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, LABEL_BINDING};
-use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey};
+use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, informer::Project};
 use parking_lot::RwLock;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -132,18 +132,10 @@ pub struct Consumer {
 
 impl Consumer {
     /// Starts the caches. `uid` is that of namespace `kube-system`.
-    pub fn start(
-        api: Api,
-        uid: String,
-        identity: &str,
-        metrics: Arc<Metrics>,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    pub fn start(api: Api, uid: String, identity: &str, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
         let listeners = Listeners::default();
         let options = InformerOptions::default;
-        let whole = || -> Arc<dyn Fn(&Arc<Value>) -> Result<Arc<Value>, String> + Send + Sync> {
-            Arc::new(|object: &Arc<Value>| Ok(object.clone()))
-        };
+        let whole = || -> Project<Arc<Value>> { Arc::new(|object: &Arc<Value>| Ok(object.clone())) };
         let tell = |make: fn(String) -> Signal| {
             let listeners = listeners.clone();
             move |key: &ObjectKey| listeners.tell(&make(key.name.clone()))
@@ -166,7 +158,8 @@ impl Consumer {
             Arc::new(|crd: &Arc<Value>| Ok(CrdSummary::of(crd))),
             Arc::new(move |delta: &Delta<CrdSummary>| match delta {
                 // CRDs change often in ways that do not matter here (status of others).
-                Delta::Applied { old: Some(old), new, .. } if old.summary == new.summary && new.summary.binding.is_none() => {}
+                Delta::Applied { old: Some(old), new, .. }
+                    if old.summary == new.summary && new.summary.binding.is_none() => {}
                 delta => each(delta, &on_crd),
             }),
         );

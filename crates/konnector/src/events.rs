@@ -55,7 +55,8 @@ impl Recorder {
     }
 
     async fn record(&self, subject: &Subject, kind: &str, reason: &str, message: &str) {
-        let hash = Digest::of_bytes(format!("{}/{}/{}/{reason}", subject.resource, subject.key, subject.uid).as_bytes());
+        let hash =
+            Digest::of_bytes(format!("{}/{}/{}/{reason}", subject.resource, subject.key, subject.uid).as_bytes());
         let base: String = subject.key.name.chars().take(200).collect();
         let name = format!("{base}.{}", &hash.hex()[..16]);
         let now = Instant::now();

@@ -41,8 +41,18 @@ impl Metrics {
         };
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
-            gauge("kube_bind_leading", "Whether this agent holds the Lease.", self.leading.load(Ordering::Relaxed).into(), "gauge"),
-            gauge("kube_bind_consumer_writes_total", "Writes to the consumer cluster.", load(&self.consumer_writes), "counter"),
+            gauge(
+                "kube_bind_leading",
+                "Whether this agent holds the Lease.",
+                self.leading.load(Ordering::Relaxed).into(),
+                "gauge",
+            ),
+            gauge(
+                "kube_bind_consumer_writes_total",
+                "Writes to the consumer cluster.",
+                load(&self.consumer_writes),
+                "counter",
+            ),
             gauge("kube_bind_provider_writes_total", "Writes to providers.", load(&self.provider_writes), "counter"),
             gauge("kube_bind_failures_total", "Actions that failed and were retried.", load(&self.failures), "counter"),
             gauge("kube_bind_providers_up", "Providers that answer.", load(&self.providers_up), "gauge"),

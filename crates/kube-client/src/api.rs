@@ -139,10 +139,7 @@ impl Api {
 
     /// POSTs an object with a fixed name.
     pub async fn create(&self, resource: &Resource, namespace: Option<&str>, body: &Value) -> Result<Value, ApiError> {
-        let key = ObjectKey::new(
-            namespace.unwrap_or_default(),
-            body["metadata"]["name"].as_str().unwrap_or_default(),
-        );
+        let key = ObjectKey::new(namespace.unwrap_or_default(), body["metadata"]["name"].as_str().unwrap_or_default());
         let path = resource.collection_path(namespace);
         self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
     }
@@ -402,9 +399,8 @@ impl Api {
         let resource = resource.clone();
         let data = answer.into_body().into_data_stream();
         let lines = Lines { data: data.boxed(), buffer: Vec::new(), scanned: 0, ended: false };
-        let stream = futures::stream::unfold(lines, |mut lines| async move {
-            lines.next().await.map(|line| (line, lines))
-        });
+        let stream =
+            futures::stream::unfold(lines, |mut lines| async move { lines.next().await.map(|line| (line, lines)) });
         Ok(stream
             .map(move |line| {
                 let line = line.map_err(|e| this.failure("watch", &resource, &key, Class::Unreachable, &e))?;
@@ -469,9 +465,7 @@ impl Api {
         content_type: Option<&'static str>,
     ) -> Result<http::Response<Body>, ApiError> {
         let bytes = match body {
-            Some(body) => {
-                serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?
-            }
+            Some(body) => serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?,
             None => Vec::new(),
         };
         let mut request = Request::builder()
@@ -483,9 +477,8 @@ impl Api {
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let request = request
-            .body(Body::from(bytes))
-            .map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
+        let request =
+            request.body(Body::from(bytes)).map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
         let sent = tokio::time::timeout(REQUEST_TIMEOUT, self.client.send(request)).await;
         let answer = match sent {
             Ok(Ok(answer)) => answer,
@@ -588,8 +581,7 @@ mod tests {
     async fn lines_across_chunks_and_no_half_line_at_the_end() {
         let chunks: Vec<Result<bytes::Bytes, kube::Error>> =
             vec![Ok("{\"a\":1}\n{\"b".into()), Ok("\":2}\n\n{\"half".into())];
-        let mut lines =
-            Lines { data: futures::stream::iter(chunks).boxed(), buffer: vec![], scanned: 0, ended: false };
+        let mut lines = Lines { data: futures::stream::iter(chunks).boxed(), buffer: vec![], scanned: 0, ended: false };
         assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"a\":1}");
         assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"b\":2}");
         assert!(lines.next().await.is_none());

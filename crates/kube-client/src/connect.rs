@@ -146,7 +146,9 @@ contexts: [{name: c, context: {cluster: k, user: u, namespace: n}}]
 
     #[tokio::test]
     async fn a_credential_from_a_secret_cannot_run_programs_or_read_files() {
-        let exec = format!("{BASE}users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, interactiveMode: Never}}}}}}]\n");
+        let exec = format!(
+            "{BASE}users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, interactiveMode: Never}}}}}}]\n"
+        );
         assert!(matches!(from_untrusted_kubeconfig(exec.as_bytes()).await, Err(ConnectError::Exec(c)) if c == "touch"));
         let file = format!("{BASE}users: [{{name: u, user: {{tokenFile: /etc/passwd}}}}]\n");
         assert!(matches!(from_untrusted_kubeconfig(file.as_bytes()).await, Err(ConnectError::Use(_))));

@@ -178,7 +178,10 @@ impl Facts {
         match &self.claimed_elsewhere {
             Some(message) => {
                 let text = message.as_str();
-                conditions::set(&mut list, plain(condition::CLAIMED_ELSEWHERE, "True", reason::CLAIMED_ELSEWHERE, text, now));
+                conditions::set(
+                    &mut list,
+                    plain(condition::CLAIMED_ELSEWHERE, "True", reason::CLAIMED_ELSEWHERE, text, now),
+                );
             }
             None => {
                 conditions::remove(&mut list, condition::CLAIMED_ELSEWHERE);
@@ -187,9 +190,8 @@ impl Facts {
         self.claims(&mut list, now);
         // It is True when something is wrong, so it must not make the summary look well or ill.
         // A claim that waits for a word is no fault.
-        let undecided = |c: &conditions::Condition| {
-            c.type_ == condition::CLAIMS_ACCEPTED && c.severity.as_deref() == Some("Info")
-        };
+        let undecided =
+            |c: &conditions::Condition| c.type_ == condition::CLAIMS_ACCEPTED && c.severity.as_deref() == Some("Info");
         let mut others: Vec<_> =
             list.iter().filter(|c| c.type_ != condition::CLAIMED_ELSEWHERE && !undecided(c)).cloned().collect();
         conditions::set_summary(&mut others, now);

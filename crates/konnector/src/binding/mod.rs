@@ -20,8 +20,8 @@ use apimachinery::schema::Structural;
 use contract::{Claim, Consent, Mapping, NamespaceMap, Strategy};
 use kube_bind_api::{
     APIServiceBinding, APIServiceExport, BindingPhase, BoundResource, BoundSchema, ExportedResource, GroupResource,
-    constants::{ANNOTATION_SCHEMA_REVISION, FINALIZER, reason},
     Severity,
+    constants::{ANNOTATION_SCHEMA_REVISION, FINALIZER, reason},
 };
 use kube_client::{ApiError, Class, ObjectKey, Outcome, Resource};
 use serde_json::Value;
@@ -115,8 +115,7 @@ pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
         };
     }
     if !binding.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER) {
-        let held =
-            consumer.api.add_finalizer(&resources::bindings(), &entry.summary, FINALIZER, &[], MANAGER).await;
+        let held = consumer.api.add_finalizer(&resources::bindings(), &entry.summary, FINALIZER, &[], MANAGER).await;
         // The write comes back as an event.
         return match held {
             Ok(_) => Outcome::Done,
@@ -193,7 +192,10 @@ async fn pass(
         Err(error) => {
             facts.stop(
                 BindingPhase::Failed,
-                Problem::error(reason::EXPORT_FAILED, &format!("the provider's APIServiceExport {name} cannot be read: {error}")),
+                Problem::error(
+                    reason::EXPORT_FAILED,
+                    &format!("the provider's APIServiceExport {name} cannot be read: {error}"),
+                ),
             );
             return Ok(Outcome::Done);
         }
@@ -202,7 +204,10 @@ async fn pass(
         freeze(provider, name, true);
         facts.stop(
             BindingPhase::Pending,
-            Problem::error(reason::EXPORT_NOT_FOUND, &format!("the provider is withdrawing the APIServiceExport {name}")),
+            Problem::error(
+                reason::EXPORT_NOT_FOUND,
+                &format!("the provider is withdrawing the APIServiceExport {name}"),
+            ),
         );
         return Ok(Outcome::After(SOON));
     }
@@ -328,7 +333,10 @@ async fn bind_kind(
     if schema.spec.group_resource() != group_resource {
         return Ok(KindStep::Refused(Problem::error(
             reason::BOUND_SCHEMA_FETCH_FAILED,
-            &format!("the provider's BoundSchema {schema_name} describes {}, not {group_resource}", schema.spec.group_resource()),
+            &format!(
+                "the provider's BoundSchema {schema_name} describes {}, not {group_resource}",
+                schema.spec.group_resource()
+            ),
         )));
     }
     let known = provider.bindings.lock().get(name).and_then(|state| state.crds.get(&schema_name).cloned());
@@ -410,8 +418,7 @@ fn run_syncs(
     let mut bindings = provider.bindings.lock();
     let state = bindings.entry(name.to_owned()).or_default();
     state.kinds.retain(|crd, running| wanted.get(crd).is_some_and(|plan| plan.fingerprint == running.fingerprint));
-    let claim_sync =
-        state.claims.get_or_insert_with(|| ClaimSync::start(provider, name, uid_of(binding))).clone();
+    let claim_sync = state.claims.get_or_insert_with(|| ClaimSync::start(provider, name, uid_of(binding))).clone();
     claim_sync.prepare(consent, claims.clone());
     for (crd, plan) in wanted {
         let standing = Standing { frozen: false, teardown: plan.teardown };

@@ -91,14 +91,9 @@ async fn report_schema(provider: &Provider, name: &str, crd: &Value) -> Result<(
         let text = |field: &str| condition[field].as_str().unwrap_or_default();
         match text("status") {
             "True" => conditions::mark_true(&mut list, text("type"), now),
-            "False" => conditions::mark_false(
-                &mut list,
-                text("type"),
-                Severity::Error,
-                text("reason"),
-                text("message"),
-                now,
-            ),
+            "False" => {
+                conditions::mark_false(&mut list, text("type"), Severity::Error, text("reason"), text("message"), now)
+            }
             _ => conditions::mark_unknown(&mut list, text("type"), text("reason"), text("message"), now),
         };
     }

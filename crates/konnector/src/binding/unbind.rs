@@ -92,7 +92,8 @@ async fn orphan(
         ),
     };
     if let Err(error) = export {
-        message.push_str(&format!("; the provider could not be told ({error}), it still has the APIServiceExport {name}"));
+        message
+            .push_str(&format!("; the provider could not be told ({error}), it still has the APIServiceExport {name}"));
     }
     consumer.events.note(&subject(binding), "Unbound", &message).await;
     Ok(())
@@ -151,7 +152,10 @@ async fn delete(
     if let Err(message) = withdraw_export(Some(provider), name).await {
         return Ok(Some(Problem::warning("UnbindingWaits", &message)));
     }
-    consumer.events.note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides").await;
+    consumer
+        .events
+        .note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides")
+        .await;
     Ok(None)
 }
 

@@ -1,8 +1,8 @@
 //! Bodies of copies. In: an object of one side, already fit to cross. Out: what our apply says on the other side, with the
 //! marks by which a copy is known. What may cross at all is decided by `contract::safety`.
 
-use contract::safety::{Refusal, is_consumer_copy, sanitize_claimed};
 use contract::Claim;
+use contract::safety::{Refusal, is_consumer_copy, sanitize_claimed};
 use kube_bind_api::constants::{
     ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CONSUMER_NAMESPACE, ANNOTATION_CONSUMER_UID,
     ANNOTATION_PROVIDER_NAMESPACE, ANNOTATION_PROVIDER_UID, FIELD_MANAGER, LABEL_BINDING, LABEL_OWNER, OWNER_CONSUMER,
@@ -57,8 +57,7 @@ pub fn summary(
 ) -> ItemSummary {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default().to_owned();
     let copy = is_consumer_copy(object, binding, None);
-    let travels_there =
-        claims.iter().any(|c| c.resource().resource == resource && c.direction().to_provider());
+    let travels_there = claims.iter().any(|c| c.resource().resource == resource && c.direction().to_provider());
     let labels = &object["metadata"]["labels"];
     let by_label = claims
         .iter()

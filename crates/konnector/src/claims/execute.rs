@@ -111,8 +111,7 @@ impl ClaimSync {
         let owned = match &item.consumer {
             Side::Present(copy) if copy.owned == Some(owned_digest(&body)) => copy.owned,
             Side::Present(copy) => {
-                let made =
-                    self.consumer.api.apply_update_only(resource, &target, &body, &copy.uid, MANAGER).await?;
+                let made = self.consumer.api.apply_update_only(resource, &target, &body, &copy.uid, MANAGER).await?;
                 self.consumer_wrote(key, "copy updated");
                 fields::owned(&made, FIELD_MANAGER, None).map(|o| owned_digest(&o))
             }
@@ -262,7 +261,9 @@ impl ClaimSync {
             Reason::OwnerDeleted if item.way == Way::There => {
                 let live = self.consumer.api.get_opt(resource, &ObjectKey::new(&key.namespace, &key.name)).await;
                 match live {
-                    Ok(live) => Ok(live.is_none_or(|l| Some(l["metadata"]["uid"].as_str().unwrap_or_default()) != item.deleted_uid.as_deref())),
+                    Ok(live) => Ok(live.is_none_or(|l| {
+                        Some(l["metadata"]["uid"].as_str().unwrap_or_default()) != item.deleted_uid.as_deref()
+                    })),
                     // With the namespace its rights went too; that it went was seen.
                     Err(error) if error.is_forbidden() && matches!(item.consumer, Side::Absent) => Ok(true),
                     Err(error) => Err(error),
@@ -364,7 +365,9 @@ impl ClaimSync {
                 continue;
             }
             trusted |= claims.iter().any(|claim| claim.trusts_name(&kind));
-            let sync = kinds.iter().find(|k| k.config().resource.plural == kind.resource && k.config().resource.group == kind.group);
+            let sync = kinds
+                .iter()
+                .find(|k| k.config().resource.plural == kind.resource && k.config().resource.group == kind.group);
             if let Some(Side::Present(copy)) = sync.map(|k| k.copy_of(&referrer))
                 && matches!(copy.belongs, Belongs::Ours { .. })
             {
@@ -395,8 +398,7 @@ impl ClaimSync {
             let sync = kinds.iter().find(|k| k.config().resource.plural == kind.resource);
             let Some(sync) = sync else { continue };
             let Some(uid) = sync.uid_of(referrer) else { continue };
-            let subject =
-                Subject { resource: sync.config().resource.clone(), key: consumer_object(referrer), uid };
+            let subject = Subject { resource: sync.config().resource.clone(), key: consumer_object(referrer), uid };
             self.consumer.events.warn(&subject, reason, message).await;
             told = true;
         }
@@ -414,8 +416,7 @@ impl ClaimSync {
     pub async fn drain(&self) -> Result<usize, ApiError> {
         self.start_draining();
         let mut left = 0;
-        let kinds: HashSet<String> =
-            self.state.lock().claims.iter().map(|c| c.resource().resource.clone()).collect();
+        let kinds: HashSet<String> = self.state.lock().claims.iter().map(|c| c.resource().resource.clone()).collect();
         let labels = format!("{LABEL_BINDING}={},{LABEL_OWNER}={OWNER_PROVIDER}", self.binding);
         for namespace in self.open_namespaces().await? {
             for kind in &kinds {
@@ -429,7 +430,9 @@ impl ClaimSync {
                 };
                 for copy in copies {
                     left += 1;
-                    let (Some(key), Some(uid)) = (ObjectKey::of(&copy), copy["metadata"]["uid"].as_str()) else { continue };
+                    let (Some(key), Some(uid)) = (ObjectKey::of(&copy), copy["metadata"]["uid"].as_str()) else {
+                        continue;
+                    };
                     self.consumer.api.delete(&resource, &key, uid).await?;
                 }
             }

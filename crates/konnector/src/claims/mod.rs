@@ -130,8 +130,8 @@ impl ClaimSync {
             let mut state = this.state.lock();
             let concerned = state.index.change(&referring, key, old, new);
             let namespace = key.namespace.clone().unwrap_or_default();
-            let look = !namespace.is_empty()
-                && (!state.attached.contains_key(&namespace) || !state.index.uses(&namespace));
+            let look =
+                !namespace.is_empty() && (!state.attached.contains_key(&namespace) || !state.index.uses(&namespace));
             drop(state);
             if look {
                 this.queue.add(Work::Namespace(namespace));
@@ -347,7 +347,8 @@ impl State {
         let all: Vec<usize> = (0..self.claims.len())
             .filter(|i| self.claims.get(*i).is_some_and(|c| c.resource().resource == key.resource))
             .collect();
-        let counting = [accepted.as_slice(), selecting, all.as_slice()].into_iter().find(|c| !c.is_empty()).unwrap_or(&[]);
+        let counting =
+            [accepted.as_slice(), selecting, all.as_slice()].into_iter().find(|c| !c.is_empty()).unwrap_or(&[]);
         let ways = counting.iter().filter_map(|i| self.claims.get(*i)).map(Claim::direction);
         ways.fold(None, |so_far, direction| {
             let way = match direction {
@@ -369,9 +370,8 @@ impl State {
     fn suspect(&self, key: &ItemKey) -> bool {
         let of_kind: Vec<(usize, &Claim)> =
             self.claims.iter().enumerate().filter(|(_, c)| c.resource().resource == key.resource).collect();
-        let only_references = of_kind
-            .iter()
-            .all(|(_, c)| c.labels().is_none() && c.wire().selector.named_resources.is_empty());
+        let only_references =
+            of_kind.iter().all(|(_, c)| c.labels().is_none() && c.wire().selector.named_resources.is_empty());
         let accepted = of_kind.iter().any(|(i, _)| self.states.get(*i) == Some(&ClaimState::Accepted));
         let known = !self.kinds.is_empty()
             && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()));

@@ -19,12 +19,7 @@ impl ClaimSync {
         let (used, decided, attached, gone) = {
             let state = self.state.lock();
             let attached = state.attached.get(namespace);
-            (
-                state.index.uses(namespace),
-                state.decided(),
-                attached.is_some(),
-                attached.is_some_and(|a| a.gone),
-            )
+            (state.index.uses(namespace), state.decided(), attached.is_some(), attached.is_some_and(|a| a.gone))
         };
         if gone || (attached && !used) {
             return self.close(namespace, gone).await;
@@ -148,9 +143,10 @@ impl ClaimSync {
             let copies_here = state.attached.get(namespace).is_some_and(|a| {
                 !a.gone && a.informers.values().any(|i| i.store().all().iter().any(|(_, e)| e.summary.copy))
             });
-            let copies_there = state.lists.get(namespace).is_some_and(|list| {
-                list.values().any(|e| e.uid.is_some() && e.deleted != Some(true))
-            });
+            let copies_there = state
+                .lists
+                .get(namespace)
+                .is_some_and(|list| list.values().any(|e| e.uid.is_some() && e.deleted != Some(true)));
             copies_here || copies_there
         };
         if left {

@@ -111,7 +111,12 @@ impl KindSync {
         Ok(())
     }
 
-    async fn hold(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) -> Result<(), ApiError> {
+    async fn hold(
+        &self,
+        key: &ObjectKey,
+        consumer: &ConsumerSummary,
+        copy: &Side<ProviderSummary>,
+    ) -> Result<(), ApiError> {
         let live = self.consumer_body(key, consumer).await?;
         let namespace = self.target_namespace(key);
         let annotations: Vec<(&str, &str)> = namespace
@@ -126,7 +131,12 @@ impl KindSync {
         Ok(())
     }
 
-    async fn create(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) -> Result<(), ApiError> {
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        consumer: &ConsumerSummary,
+        copy: &Side<ProviderSummary>,
+    ) -> Result<(), ApiError> {
         let (target, body) = self.wanted(key, consumer).await?;
         let made = self.provider.apply_create_only(&self.config.resource, &target, &body, MANAGER).await?;
         tracing::info!(object = %key, copy = %target, binding = %self.config.binding, "created at the provider");
@@ -216,7 +226,8 @@ impl KindSync {
         if object["metadata"]["uid"] != consumer.uid.as_str() || !object["metadata"]["deletionTimestamp"].is_string() {
             return Ok(false);
         }
-        let Some(binding) = api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.config.binding)).await? else {
+        let Some(binding) = api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.config.binding)).await?
+        else {
             return Ok(false);
         };
         if binding["metadata"]["uid"] != self.config.binding_uid.as_str() {
@@ -341,8 +352,7 @@ impl KindSync {
     }
 
     async fn warn(&self, key: &ObjectKey, consumer: &ConsumerSummary, reason: &str, message: &str) {
-        let subject =
-            Subject { resource: self.config.resource.clone(), key: key.clone(), uid: consumer.uid.clone() };
+        let subject = Subject { resource: self.config.resource.clone(), key: key.clone(), uid: consumer.uid.clone() };
         self.consumer.events.warn(&subject, reason, message).await;
     }
 

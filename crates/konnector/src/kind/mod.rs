@@ -75,7 +75,8 @@ pub struct Standing {
 }
 
 /// A change in what the consumer's objects refer to, for the claims.
-pub type ReferenceListener = Arc<dyn Fn(&ConsumerKey, Option<&ConsumerSummary>, Option<&ConsumerSummary>) + Send + Sync>;
+pub type ReferenceListener =
+    Arc<dyn Fn(&ConsumerKey, Option<&ConsumerSummary>, Option<&ConsumerSummary>) + Send + Sync>;
 
 struct Pending {
     consumer: Option<String>,
@@ -182,10 +183,7 @@ impl KindSync {
         let mut copies = self.copies.write();
         copies.retain(|namespace, _| wanted.contains(namespace));
         for namespace in wanted {
-            if !copies.contains_key(&namespace) {
-                let informer = self.watch_provider(&namespace);
-                copies.insert(namespace, informer);
-            }
+            copies.entry(namespace).or_insert_with_key(|namespace| self.watch_provider(namespace));
         }
         drop(copies);
         for namespace in changed {
@@ -225,8 +223,7 @@ impl KindSync {
     /// Trouble of any of the watches, in words.
     pub fn trouble(&self) -> Option<String> {
         let consumer = self.objects.read().as_ref().and_then(|o| o.health().borrow().trouble.clone());
-        let provider =
-            self.copies.read().values().find_map(|informer| informer.health().borrow().trouble.clone());
+        let provider = self.copies.read().values().find_map(|informer| informer.health().borrow().trouble.clone());
         consumer.or(provider).map(|t| t.message)
     }
 
@@ -296,8 +293,7 @@ impl KindSync {
     }
 
     fn watch_provider(self: &Arc<Self>, namespace: &str) -> Informer<ProviderSummary> {
-        let query =
-            if namespace.is_empty() { ListQuery::default() } else { ListQuery::namespace(namespace) };
+        let query = if namespace.is_empty() { ListQuery::default() } else { ListQuery::namespace(namespace) };
         let project = {
             let weak = Arc::downgrade(self);
             move |object: &Arc<Value>| {
@@ -357,9 +353,7 @@ impl KindSync {
 
     fn sides(&self, key: &ObjectKey) -> (Side<ConsumerSummary>, Side<ProviderSummary>, Target) {
         let consumer = match self.objects.read().as_ref() {
-            Some(objects) => {
-                Side::from_lookup(objects.synced(), objects.store().get(key).map(|e| e.summary.clone()))
-            }
+            Some(objects) => Side::from_lookup(objects.synced(), objects.store().get(key).map(|e| e.summary.clone())),
             None => Side::Unknown,
         };
         match self.to_provider(&consumer_key(key)) {

@@ -63,9 +63,8 @@ fn is_rotation(old: &str, new: &str) -> bool {
     let (Some(old), Some(new)) = (read(old), read(new)) else { return false };
     let place = |kubeconfig: &Value| -> Option<(Value, String)> {
         let current = kubeconfig["current-context"].as_str()?;
-        let by_name = |list: &str, name: &str| {
-            kubeconfig[list].as_array()?.iter().find(|entry| entry["name"] == name).cloned()
-        };
+        let by_name =
+            |list: &str, name: &str| kubeconfig[list].as_array()?.iter().find(|entry| entry["name"] == name).cloned();
         let context = by_name("contexts", current)?;
         let cluster = by_name("clusters", context["context"]["cluster"].as_str()?)?;
         let namespace = context["context"]["namespace"].as_str()?.to_owned();

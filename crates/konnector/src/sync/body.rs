@@ -48,7 +48,8 @@ pub fn desired(
         .collect();
     let mut annotations = travelling(&consumer["metadata"]["annotations"]);
     annotations.insert(ANNOTATION_CLUSTER_NAMESPACE.into(), json!(origin.contract_namespace));
-    annotations.insert(ANNOTATION_CONSUMER_NAMESPACE.into(), json!(origin.consumer.namespace.as_deref().unwrap_or_default()));
+    annotations
+        .insert(ANNOTATION_CONSUMER_NAMESPACE.into(), json!(origin.consumer.namespace.as_deref().unwrap_or_default()));
     annotations.insert(ANNOTATION_CONSUMER_UID.into(), json!(origin.uid));
     let mut metadata = json!({"annotations": annotations});
     if let Some(target) = target {

@@ -152,20 +152,16 @@ fn terminating(consumer: &ConsumerSummary, provider: &Side<ProviderSummary>, ter
         Side::Absent => vec![Action::Release],
         Side::Present(copy) => match &copy.belongs {
             Belongs::Ours { .. } if copy.deleting => Vec::new(),
-            Belongs::Ours { .. } => {
-                Deletion::consumer_terminating(true, terms.teardown, &copy.uid).map(Action::Delete).into_iter().collect()
-            }
+            Belongs::Ours { .. } => Deletion::consumer_terminating(true, terms.teardown, &copy.uid)
+                .map(Action::Delete)
+                .into_iter()
+                .collect(),
             Belongs::Other(_) | Belongs::Foreign => vec![Action::Release],
         },
     }
 }
 
-fn alive(
-    consumer: &ConsumerSummary,
-    provider: &Side<ProviderSummary>,
-    terms: &Terms,
-    memory: &Memory,
-) -> Vec<Action> {
+fn alive(consumer: &ConsumerSummary, provider: &Side<ProviderSummary>, terms: &Terms, memory: &Memory) -> Vec<Action> {
     if terms.teardown == Teardown::Delete {
         // Its deletion comes through the API server (the CRD goes); until then nothing new.
         return Vec::new();
@@ -214,11 +210,7 @@ fn present(consumer: &ConsumerSummary, copy: &ProviderSummary, memory: &Memory) 
         if meant_before && memory.reverts >= CONTESTED_AFTER {
             actions.push(Action::Report(Obstacle::Contested));
         }
-        actions.push(Action::Update {
-            uid: copy.uid.clone(),
-            migrate: copy.needs_migration,
-            revert: meant_before,
-        });
+        actions.push(Action::Update { uid: copy.uid.clone(), migrate: copy.needs_migration, revert: meant_before });
     }
     let rule = Generations {
         consumer: consumer.generation,
@@ -227,7 +219,8 @@ fn present(consumer: &ConsumerSummary, copy: &ProviderSummary, memory: &Memory) 
         in_sync,
     };
     let wanted = copy.status.translated(&rule);
-    let rewritten = memory.status.as_ref().is_some_and(|(meant, result)| *meant == wanted && *result == consumer.status);
+    let rewritten =
+        memory.status.as_ref().is_some_and(|(meant, result)| *meant == wanted && *result == consumer.status);
     if wanted != consumer.status && !rewritten {
         actions.push(Action::PutStatus(rule));
     }

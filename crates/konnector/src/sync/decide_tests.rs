@@ -47,7 +47,10 @@ fn the_finalizer_comes_before_anything_goes_up() {
     assert_eq!(run(consumer(), Side::Absent, terms()), [Action::Create]);
     assert_eq!(run(consumer(), Side::Unknown, terms()), []);
     let pending = Terms { target: Target::Pending, ..terms() };
-    assert_eq!(run(ConsumerSummary { finalizer: false, ..consumer() }, Side::Unknown, pending), [Action::EnsureMapping]);
+    assert_eq!(
+        run(ConsumerSummary { finalizer: false, ..consumer() }, Side::Unknown, pending),
+        [Action::EnsureMapping]
+    );
 }
 
 #[test]

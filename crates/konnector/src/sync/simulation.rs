@@ -112,11 +112,7 @@ fn provider_summary(object: &Object) -> ProviderSummary {
         revision: object.revision.to_string(),
         generation: object.generation,
         deleting: object.deleting,
-        belongs: if object.foreign {
-            Belongs::Foreign
-        } else {
-            Belongs::Ours { consumer_uid: String::new() }
-        },
+        belongs: if object.foreign { Belongs::Foreign } else { Belongs::Ours { consumer_uid: String::new() } },
         owned: (!object.foreign).then(|| Digest::of_bytes(&[object.spec])),
         needs_migration: false,
         status: status_key(object.status),
@@ -254,18 +250,14 @@ impl World {
                 self.consumer.touch(name, |o| o.finalizer |= !o.deleting);
                 self.writes += 1;
             }
-            Action::Create => {
-                if self.provider.create(name, seen.spec, false) {
-                    self.writes += 1;
-                    self.remember(name, &seen);
-                }
+            Action::Create if self.provider.create(name, seen.spec, false) => {
+                self.writes += 1;
+                self.remember(name, &seen);
             }
-            Action::Update { uid, .. } => {
-                if self.provider.objects.get(name).is_some_and(|p| p.uid.to_string() == uid && !p.foreign) {
-                    self.provider.touch(name, |o| o.spec = seen.spec);
-                    self.writes += 1;
-                    self.remember(name, &seen);
-                }
+            Action::Update { uid, .. } if self.is_ours(name, &uid) => {
+                self.provider.touch(name, |o| o.spec = seen.spec);
+                self.writes += 1;
+                self.remember(name, &seen);
             }
             Action::Delete(deletion) => {
                 // The fresh read before a deletion.
@@ -293,6 +285,10 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn is_ours(&self, name: &str, uid: &str) -> bool {
+        self.provider.objects.get(name).is_some_and(|p| p.uid.to_string() == uid && !p.foreign)
     }
 
     fn remember(&mut self, name: &'static str, seen: &Object) {

@@ -120,7 +120,9 @@ pub fn provider(
         None => Belongs::Foreign,
         Some(contract) if contract != contract_namespace => Belongs::Other(contract.to_owned()),
         Some(_) => match annotation(object, ANNOTATION_CONSUMER_NAMESPACE) {
-            Some(namespace) if namespace != consumer.namespace.as_deref().unwrap_or_default() => Belongs::Other(format!("namespace {namespace}")),
+            Some(namespace) if namespace != consumer.namespace.as_deref().unwrap_or_default() => {
+                Belongs::Other(format!("namespace {namespace}"))
+            }
             _ => Belongs::Ours {
                 consumer_uid: annotation(object, ANNOTATION_CONSUMER_UID).unwrap_or_default().to_owned(),
             },

@@ -6,7 +6,7 @@
 //! that does not decode is skipped and counted; what vanished between two lists is reported as removed *by absence*,
 //! which is never a reason to delete anything.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -216,14 +216,14 @@ impl<S> Machine<S> {
         }
     }
 
-    /// A line of the watch arrived. `Err` when the stream must be left (the next step says what to do).
-    pub fn frame(&mut self, frame: Frame, side: &str, random: f64) -> Result<Option<Delta<S>>, ()> {
-        let Phase::Watching { revision, frames } = &mut self.phase else { return Err(()) };
+    /// A line of the watch arrived. `Break` when the stream must be left (the next step says what to do).
+    pub fn frame(&mut self, frame: Frame, side: &str, random: f64) -> ControlFlow<(), Option<Delta<S>>> {
+        let Phase::Watching { revision, frames } = &mut self.phase else { return ControlFlow::Break(()) };
         let object: Value = match serde_json::from_str(frame.object.get()) {
             Ok(object) => object,
             Err(_) => {
                 self.skipped += 1;
-                return Ok(None);
+                return ControlFlow::Continue(None);
             }
         };
         if frame.event == "ERROR" {
@@ -240,7 +240,7 @@ impl<S> Machine<S> {
                 retry_after: None,
             };
             self.watch_failed(&error, random);
-            return Err(());
+            return ControlFlow::Break(());
         }
         *frames += 1;
         if let Some(next) = object["metadata"]["resourceVersion"].as_str().filter(|r| !r.is_empty()) {
@@ -248,9 +248,9 @@ impl<S> Machine<S> {
         }
         self.backoff.reset();
         match frame.event.as_str() {
-            "ADDED" | "MODIFIED" => Ok(self.upsert(object)),
-            "DELETED" => Ok(self.delete(object)),
-            _ => Ok(None),
+            "ADDED" | "MODIFIED" => ControlFlow::Continue(self.upsert(object)),
+            "DELETED" => ControlFlow::Continue(self.delete(object)),
+            _ => ControlFlow::Continue(None),
         }
     }
 

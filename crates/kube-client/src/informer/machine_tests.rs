@@ -67,9 +67,14 @@ fn pages_then_watch() {
     assert_eq!(m.step(), Step::List(Some("t".into())));
     assert_eq!(tell(&m.page(page(&[("b", 2)], None))), ["+b=2", "synced"]);
     assert_eq!(m.step(), Step::Watch("100".into()));
-    let delta = m.frame(frame("MODIFIED", &object("a", 101)), "s", 0.0).unwrap();
+    let delta = m.frame(frame("MODIFIED", &object("a", 101)), "s", 0.0).continue_value().unwrap();
     assert_eq!(tell(&Vec::from_iter(delta)), ["+a=101"]);
-    assert!(m.frame(frame("BOOKMARK", &json!({"metadata": {"resourceVersion": "150"}})), "s", 0.0).unwrap().is_none());
+    assert!(
+        m.frame(frame("BOOKMARK", &json!({"metadata": {"resourceVersion": "150"}})), "s", 0.0)
+            .continue_value()
+            .unwrap()
+            .is_none()
+    );
     m.watch_ended(Duration::from_secs(150), 0.0);
     assert_eq!(m.step(), Step::Watch("150".into()), "an ended watch resumes, without a pause and without a list");
 }
@@ -82,8 +87,8 @@ fn a_410_at_watch_start_and_in_the_stream_list_again() {
     assert_eq!(m.step(), Step::List(None), "at once");
     assert_eq!(tell(&m.page(page(&[("a", 1)], None))), ["-b"], "gone by absence, unchanged ones are silent");
     let gone_frame = frame("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}));
-    m.frame(frame("ADDED", &object("c", 7)), "s", 0.0).unwrap();
-    assert!(m.frame(gone_frame, "s", 0.0).is_err());
+    m.frame(frame("ADDED", &object("c", 7)), "s", 0.0).continue_value().unwrap();
+    assert!(m.frame(gone_frame, "s", 0.0).is_break());
     assert_eq!(m.step(), Step::List(None));
     assert_eq!(m.relists(), 2);
 }
@@ -116,7 +121,7 @@ fn a_continue_token_that_expired_starts_over_and_forgets_what_was_seen() {
 fn deleted_events_are_tombstones_with_the_final_state() {
     let mut m = machine();
     m.page(page(&[("a", 1)], None));
-    let delta = m.frame(frame("DELETED", &object("a", 120)), "s", 0.0).unwrap().unwrap();
+    let delta = m.frame(frame("DELETED", &object("a", 120)), "s", 0.0).continue_value().unwrap().unwrap();
     match &delta {
         Delta::Removed { last, observed: true, .. } => assert_eq!(last.summary, 120),
         other => panic!("{other:?}"),

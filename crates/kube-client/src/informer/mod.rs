@@ -3,7 +3,7 @@
 
 mod machine;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::sync::watch;
@@ -119,18 +119,12 @@ impl<S: Send + Sync + 'static> Informer<S> {
         project: Project<S>,
         handler: Handler<S>,
     ) -> Self {
-        let source =
-            ApiSource { api: api.clone(), resource: resource.clone(), query, page: options.page };
+        let source = ApiSource { api: api.clone(), resource: resource.clone(), query, page: options.page };
         Self::start_with(source, options, project, handler)
     }
 
     /// Starts an informer on any source.
-    pub fn start_with(
-        source: impl Source,
-        options: InformerOptions,
-        project: Project<S>,
-        handler: Handler<S>,
-    ) -> Self {
+    pub fn start_with(source: impl Source, options: InformerOptions, project: Project<S>, handler: Handler<S>) -> Self {
         let store = Arc::new(Store::default());
         let (sender, health) = watch::channel(Health::default());
         let stop = CancellationToken::new();
@@ -173,8 +167,7 @@ async fn run<S: Send + Sync + 'static>(
     health: watch::Sender<Health>,
 ) {
     let side = source.side();
-    let mut machine =
-        Machine::new(store, project, Backoff::new(options.backoff_base, options.backoff_cap));
+    let mut machine = Machine::new(store, project, Backoff::new(options.backoff_base, options.backoff_cap));
     loop {
         match machine.step() {
             Step::Pause(delay) => tokio::time::sleep(delay).await,
@@ -217,9 +210,9 @@ async fn follow<S>(
             Err(_) | Ok(None) => return machine.watch_ended(started.elapsed(), random()),
             Ok(Some(Err(error))) => return machine.watch_failed(&error, random()),
             Ok(Some(Ok(frame))) => match machine.frame(frame, side, random()) {
-                Ok(Some(delta)) => handler(&delta),
-                Ok(None) => {}
-                Err(()) => return,
+                ControlFlow::Continue(Some(delta)) => handler(&delta),
+                ControlFlow::Continue(None) => {}
+                ControlFlow::Break(()) => return,
             },
         }
     }
