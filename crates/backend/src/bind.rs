@@ -43,7 +43,9 @@ pub fn refusal(err: ContractError) -> ApiError {
     match err {
         ContractError::Api(err) => ApiError::from_kube("The contract could not be made at the provider", &err),
         ContractError::Revoked(_) => ApiError::forbidden("This contract has been revoked", err.to_string()),
-        ContractError::NoToken(_) => ApiError::internal("The contract could not be made at the provider", err.to_string()),
+        ContractError::NoToken(_) => {
+            ApiError::internal("The contract could not be made at the provider", err.to_string())
+        }
         ContractError::Foreign(_) | ContractError::Elsewhere(_) => {
             ApiError::conflict("This contract cannot be used from here", err.to_string())
         }
@@ -55,10 +57,16 @@ pub fn refusal(err: ContractError) -> ApiError {
 /// # Errors
 /// 404 for an unknown offering, 409 for one that is not available yet or a contract that is elsewhere, 400 for names that
 /// cannot be used, and what the provider's API server says.
-pub async fn bind(api: &Api, issuing: &Issuing, session: &Session, ask: &Ask) -> Result<BindingResourceResponse, ApiError> {
+pub async fn bind(
+    api: &Api,
+    issuing: &Issuing,
+    session: &Session,
+    ask: &Ask,
+) -> Result<BindingResourceResponse, ApiError> {
     check(ask)?;
-    let catalogue =
-        Catalogue::load(api).await.map_err(|err| ApiError::from_kube("Failed to read the provider's catalogue", &err))?;
+    let catalogue = Catalogue::load(api)
+        .await
+        .map_err(|err| ApiError::from_kube("Failed to read the provider's catalogue", &err))?;
     let offering = catalogue.offering(&ask.offering).ok_or_else(|| {
         ApiError::not_found(
             "Failed to retrieve template",
@@ -75,7 +83,9 @@ pub async fn bind(api: &Api, issuing: &Issuing, session: &Session, ask: &Ask) ->
         return Ok(BindingResourceResponse::new(Vec::new(), requests, authentication));
     }
     if !ask.moved_contract.is_empty() {
-        contracts::move_here(api, issuing, &session.person, &ask.moved_contract, &ask.consumer).await.map_err(refusal)?;
+        contracts::move_here(api, issuing, &session.person, &ask.moved_contract, &ask.consumer)
+            .await
+            .map_err(refusal)?;
     }
     let made =
         contracts::ensure(api, issuing, &session.person, &ask.consumer, &ask.pretty_name).await.map_err(refusal)?;
@@ -92,7 +102,10 @@ fn check(ask: &Ask) -> Result<(), ApiError> {
         ));
     }
     if ask.consumer.is_empty() || ask.consumer.len() > 512 || ask.consumer.chars().any(char::is_control) {
-        return Err(ApiError::bad_request("The consumer identity cannot be used", "it must be 1 to 512 printable characters"));
+        return Err(ApiError::bad_request(
+            "The consumer identity cannot be used",
+            "it must be 1 to 512 printable characters",
+        ));
     }
     Ok(())
 }
@@ -115,7 +128,11 @@ fn request(offering: &Offering, name: &str, reviewed: bool) -> Value {
         APIServiceExportRequestSpec {
             parameters: None,
             resources: offering.resources(),
-            permission_claims: spec.permission_claims.iter().map(|claim| StatedClaim { claim: claim.clone(), state }).collect(),
+            permission_claims: spec
+                .permission_claims
+                .iter()
+                .map(|claim| StatedClaim { claim: claim.clone(), state })
+                .collect(),
             namespaces: spec.namespaces.clone(),
             schema_update_policy: spec.schema_update_policy,
         },

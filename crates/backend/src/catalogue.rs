@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use kube_bind_api::constants::LABEL_EXPORTED;
 use kube_bind_api::{
-    APIServiceExportTemplate, APIServiceExportTemplateSpec, Collection, ExportedResource, GroupResource, PermissionClaim, Scope,
+    APIServiceExportTemplate, APIServiceExportTemplateSpec, Collection, ExportedResource, GroupResource,
+    PermissionClaim, Scope,
 };
 use kube_client::{Api, ApiError, ListQuery, ObjectKey};
 use serde_json::{Value, json};
@@ -118,9 +119,9 @@ impl Offering {
     /// Whether this offering has every one of the resources.
     #[must_use]
     pub fn covers(&self, resources: &[ExportedResource]) -> bool {
-        resources
-            .iter()
-            .all(|wanted| self.template.spec.resources.iter().any(|own| own.group_resource() == wanted.group_resource()))
+        resources.iter().all(|wanted| {
+            self.template.spec.resources.iter().any(|own| own.group_resource() == wanted.group_resource())
+        })
     }
 }
 
@@ -142,7 +143,8 @@ impl Catalogue {
     /// Those of the API server.
     pub async fn load(api: &Api) -> Result<Self, ApiError> {
         let exported = ListQuery { labels: Some(format!("{LABEL_EXPORTED}=true")), ..ListQuery::default() };
-        let (template_kind, collection_kind) = (resources::of::<APIServiceExportTemplate>(), resources::of::<Collection>());
+        let (template_kind, collection_kind) =
+            (resources::of::<APIServiceExportTemplate>(), resources::of::<Collection>());
         let (crd_kind, role_kind) = (resources::crds(), resources::cluster_roles());
         let all = ListQuery::default();
         let grants_key = ObjectKey::cluster(contract::rbac::backend::OFFERS);
@@ -170,9 +172,9 @@ impl Catalogue {
         let mut offerings: Vec<Offering> =
             templates.into_iter().map(|template| from_template(template, &known, grants)).collect();
         for (resource, (kind, crd)) in &known {
-            let refined = offerings.iter().any(|offering| {
-                offering.template.spec.resources.iter().any(|own| own.group_resource() == *resource)
-            });
+            let refined = offerings
+                .iter()
+                .any(|offering| offering.template.spec.resources.iter().any(|own| own.group_resource() == *resource));
             if !refined {
                 offerings.push(from_crd(kind, crd, grants));
             }
@@ -231,7 +233,9 @@ fn from_template(template: APIServiceExportTemplate, known: &Known, grants: Opti
             None => {
                 let crd = resource.group_resource().crd_name();
                 problem.get_or_insert_with(|| {
-                    format!("there is no CRD {crd} labelled {LABEL_EXPORTED}=true; run: kubectl bind provider offer {crd}")
+                    format!(
+                        "there is no CRD {crd} labelled {LABEL_EXPORTED}=true; run: kubectl bind provider offer {crd}"
+                    )
                 });
             }
         }
@@ -290,7 +294,8 @@ pub fn granted(role: Option<&Value>, group: &str, resource: &str, verbs: &[&str]
     let has = |list: &Value, wanted: &str| {
         list.as_array().is_some_and(|list| list.iter().any(|item| item == wanted || item == "*"))
     };
-    let rules: Vec<&Value> = role.and_then(|role| role["rules"].as_array()).map(|rules| rules.iter().collect()).unwrap_or_default();
+    let rules: Vec<&Value> =
+        role.and_then(|role| role["rules"].as_array()).map(|rules| rules.iter().collect()).unwrap_or_default();
     verbs.iter().all(|verb| {
         rules.iter().any(|rule| {
             let named = rule["resourceNames"].as_array().is_some_and(|names| !names.is_empty());
@@ -357,10 +362,18 @@ mod tests {
             Catalogue::assemble(templates, vec![], crds, Some(&grants("g.io", "things"))).offerings[0].problem.clone()
         };
         let things = || vec![crd("g.io", "things", "Thing")];
-        assert!(problem(vec![template("t", "g.io", "things", json!([]))], vec![]).unwrap().contains("no CRD things.g.io"));
+        assert!(
+            problem(vec![template("t", "g.io", "things", json!([]))], vec![]).unwrap().contains("no CRD things.g.io")
+        );
         assert_eq!(problem(vec![template("t", "g.io", "things", claim("secrets"))], things()), None);
-        assert!(problem(vec![template("t", "g.io", "things", claim("configmaps"))], things()).unwrap().contains("no grant"));
-        assert!(problem(vec![template("t", "g.io", "things", claim("pods"))], things()).unwrap().contains("cannot be claimed"));
+        assert!(
+            problem(vec![template("t", "g.io", "things", claim("configmaps"))], things()).unwrap().contains("no grant")
+        );
+        assert!(
+            problem(vec![template("t", "g.io", "things", claim("pods"))], things())
+                .unwrap()
+                .contains("cannot be claimed")
+        );
     }
 
     #[test]

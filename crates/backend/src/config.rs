@@ -277,7 +277,9 @@ fn duration(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
 }
 
 fn key(text: &str) -> Result<Vec<u8>, ConfigError> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| bad("cookie-signing-key", "must be base64 of at least 32 random bytes"))?;
+    let bytes = STANDARD
+        .decode(text.trim())
+        .map_err(|_| bad("cookie-signing-key", "must be base64 of at least 32 random bytes"))?;
     if bytes.len() < 32 {
         return Err(bad("cookie-signing-key", format!("has {} bytes; at least 32 are needed", bytes.len())));
     }
@@ -362,10 +364,9 @@ impl Flags {
     }
 
     fn oidc(&self) -> Result<OidcConfig, ConfigError> {
-        let issuer_url = self
-            .oidc_issuer_url
-            .clone()
-            .ok_or_else(|| bad("oidc-issuer-url", "is needed (or --frontend-disabled, to go without login and pages)"))?;
+        let issuer_url = self.oidc_issuer_url.clone().ok_or_else(|| {
+            bad("oidc-issuer-url", "is needed (or --frontend-disabled, to go without login and pages)")
+        })?;
         let client_id = self.oidc_issuer_client_id.clone().ok_or_else(|| bad("oidc-issuer-client-id", "is needed"))?;
         if let Some(url) = &self.oidc_callback_url
             && !url.ends_with("/api/callback")

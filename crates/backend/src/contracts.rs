@@ -67,7 +67,9 @@ pub enum ContractError {
     #[error("the provider has revoked this contract ({0}); ask the provider to restore it")]
     Revoked(String),
     /// The token controller did not answer in time.
-    #[error("the provider's API server has issued no token for ServiceAccount {0}/kube-binder within 10 s; is its token controller running?")]
+    #[error(
+        "the provider's API server has issued no token for ServiceAccount {0}/kube-binder within 10 s; is its token controller running?"
+    )]
     NoToken(String),
     /// It belongs to another cluster.
     #[error("{0}")]
@@ -124,7 +126,9 @@ fn belongs(namespace: &Value, person: &Person) -> bool {
     if !issuer.is_empty() && issuer != person.issuer {
         return false;
     }
-    let listed = |name: &str, wanted: &str| !wanted.is_empty() && annotation(namespace, name).split(',').map(str::trim).any(|item| item == wanted);
+    let listed = |name: &str, wanted: &str| {
+        !wanted.is_empty() && annotation(namespace, name).split(',').map(str::trim).any(|item| item == wanted)
+    };
     let author = annotation(namespace, ANNOTATION_AUTHOR);
     (!author.is_empty() && author == person.subject)
         || listed(ANNOTATION_ALLOWED_SUBJECTS, &person.subject)
@@ -177,7 +181,13 @@ pub async fn exports(api: &Api, namespace: &str) -> Result<Vec<String>, ApiError
 ///
 /// # Errors
 /// Those of the API server.
-pub async fn held(api: &Api, person: &Person, namespace: &str, consumer: &str, now: Timestamp) -> Result<Claim, ApiError> {
+pub async fn held(
+    api: &Api,
+    person: &Person,
+    namespace: &str,
+    consumer: &str,
+    now: Timestamp,
+) -> Result<Claim, ApiError> {
     if namespace.is_empty() {
         return Ok(Claim::None);
     }
@@ -229,7 +239,12 @@ pub async fn ensure(
     equip(api, issuing, person, &namespace, consumer, pretty_name).await
 }
 
-async fn create_namespace(api: &Api, issuing: &Issuing, person: &Person, consumer: &str) -> Result<String, ContractError> {
+async fn create_namespace(
+    api: &Api,
+    issuing: &Issuing,
+    person: &Person,
+    consumer: &str,
+) -> Result<String, ContractError> {
     let name = own_name(issuing, person, consumer);
     let body = json!({
         "apiVersion": "v1", "kind": "Namespace",
@@ -449,7 +464,8 @@ pub async fn move_here(
             other.namespace
         )));
     }
-    let identity = json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: consumer, ANNOTATION_ISSUER: person.issuer}}});
+    let identity =
+        json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: consumer, ANNOTATION_ISSUER: person.issuer}}});
     let mut binding = identity.clone();
     binding["spec"] = json!({"consumerClusterUID": consumer, "approvedClusterUID": null});
     api.merge_patch(&kind, &ObjectKey::cluster(namespace), Subresource::Main, &identity, MANAGER).await?;

@@ -73,7 +73,11 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] if it cannot start. Trouble with the API server or the issuer later on is retried, not returned.
-pub async fn run(config: Config, shutdown: CancellationToken, ready: Option<oneshot::Sender<SocketAddr>>) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    ready: Option<oneshot::Sender<SocketAddr>>,
+) -> Result<(), RunError> {
     let connection = connection::connect(&config.kube).await?;
     let bound = serve::bind(config.listen, config.tls.as_ref()).await?;
     let address = bound.address;
@@ -122,7 +126,9 @@ fn app(
     let sealer = match &config.signing_key {
         Some(key) => Sealer::new(key)?,
         None => {
-            tracing::warn!("no --cookie-signing-key: sessions and tokens end with this process, and replicas do not share them");
+            tracing::warn!(
+                "no --cookie-signing-key: sessions and tokens end with this process, and replicas do not share them"
+            );
             Sealer::new(&rand::random::<[u8; 32]>())?
         }
     };

@@ -112,13 +112,17 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Cipher`] if the value cannot be encoded.
-    pub fn seal<T: Serialize>(&self, purpose: Purpose, value: &T, now: Timestamp, lifetime: Duration) -> Result<String, SealError> {
+    pub fn seal<T: Serialize>(
+        &self,
+        purpose: Purpose,
+        value: &T,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<String, SealError> {
         let expires = now.as_second().saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
         let mut text = serde_json::to_vec(&Envelope { e: expires, v: value }).map_err(|_| SealError::Cipher)?;
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(purpose.label()), &mut text)
-            .map_err(|_| SealError::Cipher)?;
+        let nonce =
+            self.key.seal_in_place_append_tag(Aad::from(purpose.label()), &mut text).map_err(|_| SealError::Cipher)?;
         let mut out = nonce.as_ref().to_vec();
         out.extend_from_slice(&text);
         Ok(URL_SAFE_NO_PAD.encode(out))
@@ -136,10 +140,8 @@ impl Sealer {
         let (nonce, body) = raw.split_at(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Forged)?;
         let mut body = body.to_vec();
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(purpose.label()), &mut body)
-            .map_err(|_| SealError::Forged)?;
+        let plain =
+            self.key.open_in_place(nonce, Aad::from(purpose.label()), &mut body).map_err(|_| SealError::Forged)?;
         let envelope: Envelope<serde_json::Value> = serde_json::from_slice(plain).map_err(|_| SealError::Forged)?;
         if now.as_second() > envelope.e {
             return Err(SealError::Expired);

@@ -1,11 +1,11 @@
 //! Negative test 7 (`design/scenarios.md`): state, nonce, PKCE, replay, foreign audience, open redirect, fixation, callback
 //! from another origin; and that one consumer never gets another's credential.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod common;
 
-use common::{
-    Browser, CLIENT, Twist, VERIFIER, action, bind_url, call, encode, field, param, set, wire_token,
-};
+use common::{Browser, CLIENT, Twist, VERIFIER, action, bind_url, call, encode, field, param, set, wire_token};
 use http::{Method, StatusCode};
 use rstest::rstest;
 use serde_json::json;
@@ -27,7 +27,10 @@ async fn bind_in_the_browser_and_redeem_once() {
     assert!(page.body.contains("Create secrets referenced in Widget.spec.tokenSecret"));
     assert!(set.api.writes().is_empty(), "looking at the page writes nothing");
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.contains("default-src 'none'") && policy.contains("form-action 'self' http://127.0.0.1:44597;"), "{policy}");
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("form-action 'self' http://127.0.0.1:44597;"),
+        "{policy}"
+    );
 
     let form = format!("token={}", encode(&field(&page.body, "token")));
     let done = browser.send(&set.router, Method::POST, &action(&page.body), &[], &form).await.location();
@@ -80,7 +83,7 @@ async fn a_login_of_the_command_line_gives_a_code_not_a_token() {
 async fn an_id_token_that_is_not_for_us_is_refused(#[case] twist: Twist) {
     let set = set().await;
     let mut browser = Browser::default();
-    let callback = browser.to_callback(&set, &bind_url("/kubernetes", "uid-1", ""), "alice", twist).await;
+    let callback = browser.reach_callback(&set, &bind_url("/kubernetes", "uid-1", ""), "alice", twist).await;
     let answer = browser.get(&set.router, callback.as_str()).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.body);
     assert!(browser.cookies.keys().all(|name| name.contains("login")), "no session came of it");
@@ -91,12 +94,12 @@ async fn a_callback_works_once_and_only_in_the_browser_that_started_it() {
     let set = set().await;
     let mut victim = Browser::default();
     let page = bind_url("/kubernetes", "uid-1", "");
-    let callback = victim.to_callback(&set, &page, "alice", Twist::None).await;
+    let callback = victim.reach_callback(&set, &page, "alice", Twist::None).await;
 
     // Another browser, without or with a login of its own in progress.
     let mut other = Browser::default();
     assert_eq!(other.get(&set.router, callback.as_str()).await.status, StatusCode::BAD_REQUEST);
-    other.to_callback(&set, &page, "mallory", Twist::None).await;
+    other.reach_callback(&set, &page, "mallory", Twist::None).await;
     let renamed: Vec<String> = victim.cookies.keys().cloned().collect();
     let own = other.cookies.values().next().unwrap().clone();
     other.cookies.insert(renamed[0].clone(), own);
@@ -113,7 +116,7 @@ async fn a_callback_works_once_and_only_in_the_browser_that_started_it() {
 async fn state_is_ours_or_nothing() {
     let set = set().await;
     let mut browser = Browser::default();
-    let callback = browser.to_callback(&set, &bind_url("/kubernetes", "uid-1", ""), "alice", Twist::None).await;
+    let callback = browser.reach_callback(&set, &bind_url("/kubernetes", "uid-1", ""), "alice", Twist::None).await;
     let forged = callback.as_str().replace("state=", "state=A");
     assert_eq!(browser.get(&set.router, &forged).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(browser.get(&set.router, "/api/callback?code=x&state=e30").await.status, StatusCode::BAD_REQUEST);
@@ -127,8 +130,8 @@ async fn pkce_is_always_used() {
     let set = set().await;
     let (mut one, mut two) = (Browser::default(), Browser::default());
     let page = bind_url("/kubernetes", "uid-1", "");
-    let first = one.to_callback(&set, &page, "alice", Twist::None).await;
-    let second = two.to_callback(&set, &page, "alice", Twist::None).await;
+    let first = one.reach_callback(&set, &page, "alice", Twist::None).await;
+    let second = two.reach_callback(&set, &page, "alice", Twist::None).await;
     // A code that was stolen and injected into another login fails at the issuer.
     let injected = second.as_str().replace(&param(&second, "code"), &param(&first, "code"));
     assert_eq!(two.get(&set.router, &injected).await.status, StatusCode::BAD_REQUEST);
@@ -216,7 +219,8 @@ async fn naming_anothers_cluster_gives_a_contract_of_ones_own() {
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
         namespaces.push(answer.json()["providerNamespace"].clone());
         credentials.push(answer.json()["kubeconfig"].clone());
-        let other = call(&set.router, Method::POST, "/api/bind?consumer_id=uid-1", &[("authorization", &bearer)], &body).await;
+        let other =
+            call(&set.router, Method::POST, "/api/bind?consumer_id=uid-1", &[("authorization", &bearer)], &body).await;
         assert_eq!(other.json()["providerNamespace"], namespaces[namespaces.len() - 1]);
     }
     assert_ne!(namespaces[0], namespaces[1]);
@@ -243,8 +247,9 @@ async fn who_may_not_bind_gets_nothing() {
 async fn a_refused_consent_ends_the_wait_of_the_command_line() {
     let set = set().await;
     let mut browser = Browser::default();
-    let callback = browser.to_callback(&set, &bind_url("/kubernetes", "u", ""), "alice", Twist::None).await;
-    let refused = format!("/api/callback?error=access_denied&error_description=no&state={}", encode(&param(&callback, "state")));
+    let callback = browser.reach_callback(&set, &bind_url("/kubernetes", "u", ""), "alice", Twist::None).await;
+    let refused =
+        format!("/api/callback?error=access_denied&error_description=no&state={}", encode(&param(&callback, "state")));
     let back = browser.get(&set.router, &refused).await.location();
     assert_eq!(back.as_str().split('?').next(), Some(CLIENT));
     assert_eq!((param(&back, "error"), param(&back, "session_id")), ("access_denied".into(), "S1".into()));
@@ -277,8 +282,10 @@ async fn a_contract_moves_only_when_asked_and_gets_a_new_credential() {
     let bind = |subject_bearer: String, uid: &'static str, query: String| {
         let router = set.router.clone();
         async move {
-            let body = json!({"spec": {"templateRef": {"name": "widget"}, "clusterIdentity": {"identity": uid}}}).to_string();
-            call(&router, Method::POST, &format!("/api/bind{query}"), &[("authorization", &subject_bearer)], &body).await
+            let body =
+                json!({"spec": {"templateRef": {"name": "widget"}, "clusterIdentity": {"identity": uid}}}).to_string();
+            call(&router, Method::POST, &format!("/api/bind{query}"), &[("authorization", &subject_bearer)], &body)
+                .await
         }
     };
     let old = bind(bearer.clone(), "uid-1", String::new()).await.json();

@@ -1,6 +1,8 @@
 //! The requests of a Go command line, written down after the recordings, get equivalent answers; URL forms of scenario S1;
 //! pages as golden files.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod common;
 
 use base64::Engine as _;
@@ -22,7 +24,10 @@ async fn the_provider_document() {
                 "oauth2CodeGrant": {"authenticatedURL": format!("{BASE}api/authorize")}}]})
     );
     let redirect = call(&set.router, Method::GET, "/exports?cluster_id=", &[("accept", "*/*")], "").await;
-    assert_eq!((redirect.status, redirect.headers["location"].to_str().unwrap()), (StatusCode::FOUND, "/api/exports?cluster_id="));
+    assert_eq!(
+        (redirect.status, redirect.headers["location"].to_str().unwrap()),
+        (StatusCode::FOUND, "/api/exports?cluster_id=")
+    );
     let json = [("accept", "application/json")];
     for path in ["/", "/api/exports", "/exports", "/export", "/kubernetes", "/exports/widget", "/exports/databases"] {
         let answer = call(&set.router, Method::GET, path, &json, "").await;
@@ -38,7 +43,8 @@ async fn the_provider_document() {
 #[tokio::test]
 async fn the_login_of_a_go_command_line() {
     let set = set().await;
-    let start = format!("/api/authorize?client_type=cli&redirect_url={}&session_id=FJHK4XU2N5EHJ7C3URGJGC2WWG", encode(CLIENT));
+    let start =
+        format!("/api/authorize?client_type=cli&redirect_url={}&session_id=FJHK4XU2N5EHJ7C3URGJGC2WWG", encode(CLIENT));
     let leave = call(&set.router, Method::GET, &start, &[("accept", "*/*")], "").await.location();
     assert_eq!(param(&leave, "redirect_uri"), format!("{BASE}api/callback"));
     let back = Browser::default().log_in(&set, &start, "alice").await.location();
@@ -59,7 +65,10 @@ async fn the_calls_with_a_token() {
     assert_eq!(templates.headers["x-accel-expires"], "0");
     let item = &templates.json()["items"][0];
     assert_eq!((&item["kind"], &item["metadata"]["name"]), (&json!("APIServiceExportTemplate"), &json!("widget")));
-    assert_eq!(item["spec"]["resources"], json!([{"group": "widgets.example", "resource": "widgets", "versions": ["v1alpha1"]}]));
+    assert_eq!(
+        item["spec"]["resources"],
+        json!([{"group": "widgets.example", "resource": "widgets", "versions": ["v1alpha1"]}])
+    );
     let collections = call(&set.router, Method::GET, "/api/collections", &auth, "").await.json();
     assert_eq!(collections["items"][0]["spec"], json!({"description": "Databases", "templates": [{"name": "widget"}]}));
     assert_eq!(call(&set.router, Method::GET, "/api/ping", &auth, "").await.body, "pong");
@@ -80,7 +89,7 @@ async fn the_calls_with_a_token() {
     assert_eq!(call(&set.router, Method::GET, "/healthz", &[], "").await.body, "ok");
     let manifests = call(&set.router, Method::GET, "/api/konnector-manifests", &[], "").await;
     assert_eq!(manifests.headers["content-disposition"], "attachment; filename=konnector.yaml");
-    assert_eq!(manifests.body.matches("kind: ").count() >= 7, true, "{}", manifests.body);
+    assert!(manifests.body.matches("kind: ").count() >= 7, "{}", manifests.body);
     let out = call(&set.router, Method::POST, "/api/logout", &auth, "").await;
     assert_eq!(out.body, "logged out");
 }
@@ -95,7 +104,8 @@ async fn the_bind_of_a_go_command_line() {
         async move { call(&router, Method::POST, "/api/bind", &[("authorization", &bearer)], body).await }
     };
     let missing =
-        bind(r#"{"metadata":{"name":"x"},"spec":{"templateRef":{"name":"nope"},"clusterIdentity":{"identity":"a"}}}"#).await;
+        bind(r#"{"metadata":{"name":"x"},"spec":{"templateRef":{"name":"nope"},"clusterIdentity":{"identity":"a"}}}"#)
+            .await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
     assert_eq!(
         missing.json(),
@@ -124,7 +134,10 @@ async fn the_bind_of_a_go_command_line() {
     let request = &answer["requests"][0];
     assert_eq!(request["metadata"], json!({"name": "widget"}));
     assert_eq!(request["apiVersion"], "kube-bind.io/v1alpha2");
-    assert_eq!(request["spec"]["resources"], json!([{"group": "widgets.example", "resource": "widgets", "versions": ["v1alpha1"]}]));
+    assert_eq!(
+        request["spec"]["resources"],
+        json!([{"group": "widgets.example", "resource": "widgets", "versions": ["v1alpha1"]}])
+    );
     let namespace = answer["providerNamespace"].as_str().unwrap();
     assert!(namespace.starts_with("cluster-"));
     let text = base64::engine::general_purpose::STANDARD.decode(answer["kubeconfig"].as_str().unwrap()).unwrap();
@@ -150,7 +163,8 @@ async fn the_browser_flow_of_a_go_command_line() {
 
 /// Takes what differs from run to run out of a page.
 fn masked(page: &str) -> String {
-    let token = page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("-none-");
+    let token =
+        page.split("name=\"token\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("-none-");
     page.replace(token, "<token>")
 }
 

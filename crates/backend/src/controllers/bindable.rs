@@ -47,7 +47,8 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         }
         Err(err) => {
             tracing::info!(request = %key, error = %err, "bindable resources request failed");
-            let reason = if err.status == http::StatusCode::NOT_FOUND { "TemplateNotFound" } else { "HandleResourcesFailed" };
+            let reason =
+                if err.status == http::StatusCode::NOT_FOUND { "TemplateNotFound" } else { "HandleResourcesFailed" };
             wanted.phase = RequestPhase::Failed;
             ready(&mut wanted, "False", reason, &err.to_string(), now);
         }
@@ -87,8 +88,12 @@ async fn answer(
     request: &BindableResourcesRequest,
 ) -> Result<(String, LocalSecretKeyRef), ApiError> {
     let spec = &request.spec;
-    let person =
-        Person { issuer: String::new(), subject: spec.author.clone(), groups: Vec::new(), display: spec.author.clone() };
+    let person = Person {
+        issuer: String::new(),
+        subject: spec.author.clone(),
+        groups: Vec::new(),
+        display: spec.author.clone(),
+    };
     let session = Session::new(person, String::new(), String::new(), world.now());
     let template = spec.template_ref.as_ref().map(|template| template.name.clone()).unwrap_or_default();
     let ask = Ask {
@@ -106,7 +111,8 @@ async fn answer(
         name: format!("{}-binding-response", key.name),
         key: BINDING_RESPONSE_KEY.to_owned(),
     });
-    let json = serde_json::to_vec(&response).map_err(|err| ApiError::internal("The answer could not be made", err.to_string()))?;
+    let json = serde_json::to_vec(&response)
+        .map_err(|err| ApiError::internal("The answer could not be made", err.to_string()))?;
     store(world, key, request, &secret, &json)
         .await
         .map_err(|err| ApiError::from_kube("The answer could not be stored", &err))?;
@@ -140,7 +146,11 @@ async fn store(
                 retry_after: None,
             });
         }
-        return world.api.merge_patch(&kind, &there, Subresource::Main, &json!({"data": data}), MANAGER).await.map(|_| ());
+        return world
+            .api
+            .merge_patch(&kind, &there, Subresource::Main, &json!({"data": data}), MANAGER)
+            .await
+            .map(|_| ());
     }
     let own = resources::of::<BindableResourcesRequest>();
     let body = json!({

@@ -59,7 +59,9 @@ impl Watches {
     pub fn set(&self, namespace: &str, mapping: &ObjectKey, wanted: &[(Resource, bool)]) {
         let mut all = self.namespaces.lock();
         let entry = all.entry(namespace.to_owned()).or_default();
-        entry.watches.retain(|resource, watch| wanted.iter().any(|(kind, whole)| kind == resource && *whole == watch.whole));
+        entry
+            .watches
+            .retain(|resource, watch| wanted.iter().any(|(kind, whole)| kind == resource && *whole == watch.whole));
         for (resource, whole) in wanted {
             if entry.watches.contains_key(resource) {
                 continue;
@@ -69,7 +71,14 @@ impl Watches {
         }
     }
 
-    fn start(&self, namespace: &str, mapping: &ObjectKey, resource: &Resource, whole: bool, deleted: Seen) -> Informer<Arc<Value>> {
+    fn start(
+        &self,
+        namespace: &str,
+        mapping: &ObjectKey,
+        resource: &Resource,
+        whole: bool,
+        deleted: Seen,
+    ) -> Informer<Arc<Value>> {
         let (queue, mapping) = (self.queue.clone(), mapping.clone());
         let (api_version, kind) = (resource.api_version(), resource.kind.clone());
         Informer::start(
@@ -120,8 +129,7 @@ impl Watches {
     pub fn snapshot(&self, namespace: &str) -> Snapshot {
         let all = self.namespaces.lock();
         let Some(entry) = all.get(namespace) else { return Snapshot { complete: true, ..Snapshot::default() } };
-        let mut snapshot =
-            Snapshot { objects: Vec::new(), deleted: entry.deleted.lock().clone(), complete: true };
+        let mut snapshot = Snapshot { objects: Vec::new(), deleted: entry.deleted.lock().clone(), complete: true };
         for (resource, watch) in &entry.watches {
             snapshot.complete &= watch.informer.synced();
             for (_, object) in watch.informer.store().all() {

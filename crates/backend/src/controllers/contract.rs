@@ -43,7 +43,13 @@ pub async fn reconcile(world: &World, namespace: &str) -> Result<Outcome, Troubl
         let identity = json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: uid}}});
         world
             .api
-            .merge_patch(&resources::namespaces(), &ObjectKey::cluster(namespace), Subresource::Main, &identity, MANAGER)
+            .merge_patch(
+                &resources::namespaces(),
+                &ObjectKey::cluster(namespace),
+                Subresource::Main,
+                &identity,
+                MANAGER,
+            )
             .await?;
         tracing::info!(namespace, cluster = %uid, "contract pinned");
         // The write brings us back here.
@@ -93,7 +99,14 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
                     conditions::mark_false(list, healthy, Severity::Error, reason::HEARTBEAT_TIMEOUT, &message, now);
                 } else if silent < -DRIFT {
                     let message = format!("The agent's clock is {}s ahead of the provider's", -silent);
-                    conditions::mark_false(list, healthy, Severity::Warning, reason::HEARTBEAT_TIME_DRIFT, &message, now);
+                    conditions::mark_false(
+                        list,
+                        healthy,
+                        Severity::Warning,
+                        reason::HEARTBEAT_TIME_DRIFT,
+                        &message,
+                        now,
+                    );
                 } else {
                     conditions::mark_true(list, healthy, now);
                 }

@@ -52,7 +52,8 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         tracing::info!(export = %key, "claims follow the template");
         return Ok(Outcome::Done);
     }
-    let follow = offering.is_some_and(|offering| offering.template.spec.schema_update_policy == Some(SchemaUpdatePolicy::Always));
+    let follow = offering
+        .is_some_and(|offering| offering.template.spec.schema_update_policy == Some(SchemaUpdatePolicy::Always));
     let mut schemas = Vec::new();
     let mut missing = Vec::new();
     for resource in &export.spec.resources {
@@ -85,7 +86,12 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
             "the backend may not give the consumer its rights; share the kind on purpose: kubectl bind provider offer --shared ({err})"
         );
         conditions::mark_false(
-            &mut wanted.conditions, condition::PROVIDER_IN_SYNC, Severity::Error, "RightsMissing", &message, now,
+            &mut wanted.conditions,
+            condition::PROVIDER_IN_SYNC,
+            Severity::Error,
+            "RightsMissing",
+            &message,
+            now,
         );
         again = Some(RIGHTS_AGAIN);
     } else if missing.is_empty() {
@@ -94,7 +100,14 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     } else {
         let message = missing.join("; ");
         let list = &mut wanted.conditions;
-        conditions::mark_false(list, condition::PROVIDER_IN_SYNC, Severity::Error, reason::BOUND_SCHEMA_MISSING, &message, now);
+        conditions::mark_false(
+            list,
+            condition::PROVIDER_IN_SYNC,
+            Severity::Error,
+            reason::BOUND_SCHEMA_MISSING,
+            &message,
+            now,
+        );
     }
     if offering.is_some_and(|offering| offering.template.spec.open_namespaces == Some(true)) {
         conditions::mark_true(&mut wanted.conditions, condition::OPEN_NAMESPACES, now);
@@ -147,9 +160,12 @@ async fn schema(
     let Some(live) = world.api.get_opt(&kind, &key).await? else {
         let spec = match current {
             Ok(spec) => spec,
-            Err(message) => return Ok(Err(format!("the schema {name} is missing and cannot be made again: {message}"))),
+            Err(message) => {
+                return Ok(Err(format!("the schema {name} is missing and cannot be made again: {message}")));
+            }
         };
-        let mut body = serde_json::to_value(contract::schema::bound_schema(&export.namespace, spec.clone())).unwrap_or_default();
+        let mut body =
+            serde_json::to_value(contract::schema::bound_schema(&export.namespace, spec.clone())).unwrap_or_default();
         body["metadata"]["ownerReferences"] = json!([reference]);
         match world.api.create(&kind, Some(&export.namespace), &body).await {
             Err(err) if err.class == Class::Invalid => return Ok(Err(err.to_string())),

@@ -14,7 +14,9 @@ use contract::names::mapped_namespace;
 use contract::rbac::provider;
 use kube_bind_api::conditions::{self, Severity};
 use kube_bind_api::constants::{ANNOTATION_API_SERVICE_NAMESPACE, CLUSTER_BINDING, MAX_CLAIMED_OBJECTS, condition};
-use kube_bind_api::{APIServiceExport, APIServiceNamespace, APIServiceNamespaceStatus, BoundSchemaSpec, GroupResource, Scope};
+use kube_bind_api::{
+    APIServiceExport, APIServiceNamespace, APIServiceNamespaceStatus, BoundSchemaSpec, GroupResource, Scope,
+};
 use kube_client::{ListQuery, ObjectKey, Outcome, Resource, Subresource};
 use serde_json::{Value, json};
 
@@ -147,7 +149,8 @@ impl Terms {
             for resource in &export.spec.resources {
                 let resource = resource.group_resource();
                 let schema = world.schemas.get(&ObjectKey::new(&key.namespace, &resource.crd_name()));
-                let spec = schema.and_then(|entry| serde_json::from_value::<BoundSchemaSpec>(entry.summary["spec"].clone()).ok());
+                let spec = schema
+                    .and_then(|entry| serde_json::from_value::<BoundSchemaSpec>(entry.summary["spec"].clone()).ok());
                 if let Some(spec) = spec.filter(|spec| spec.scope == Scope::Namespaced)
                     && let Some(version) = contract::schema::sync_version(&spec)
                 {
@@ -172,7 +175,11 @@ impl Terms {
         let claimed: BTreeSet<&GroupResource> = self.claims.iter().map(|claim| claim.resource()).collect();
         let mut watched: Vec<(Resource, bool)> = claimed.into_iter().map(|kind| (claimable(kind), false)).collect();
         for (resource, (kind, _)) in &self.kinds {
-            let refers = self.claims.iter().flat_map(|claim| claim.references()).any(|reference| reference.resource == *resource);
+            let refers = self
+                .claims
+                .iter()
+                .flat_map(|claim| claim.references())
+                .any(|reference| reference.resource == *resource);
             if refers {
                 watched.push((kind.clone(), true));
             }
@@ -199,7 +206,12 @@ fn is_silent_agent(world: &World, contract: &str) -> bool {
 }
 
 /// The namespace, created or found to be this mapping's; the message if it is somebody else's.
-async fn ensure_namespace(world: &World, key: &ObjectKey, name: &str, terms: &Terms) -> Result<Result<(), String>, Trouble> {
+async fn ensure_namespace(
+    world: &World,
+    key: &ObjectKey,
+    name: &str,
+    terms: &Terms,
+) -> Result<Result<(), String>, Trouble> {
     let kind = resources::namespaces();
     let there = ObjectKey::cluster(name);
     let ours = format!("{}/{}", key.namespace, key.name);
@@ -249,9 +261,11 @@ async fn evaluate(
     current: &APIServiceNamespaceStatus,
     mut snapshot: Snapshot,
 ) -> Result<claimed::Outcome, Trouble> {
-    let known: BTreeSet<&str> = snapshot.objects.iter().filter_map(|(_, object)| object["metadata"]["uid"].as_str()).collect();
+    let known: BTreeSet<&str> =
+        snapshot.objects.iter().filter_map(|(_, object)| object["metadata"]["uid"].as_str()).collect();
     let vanished = current.claimed_objects.iter().any(|entry| {
-        entry.deleted != Some(true) && entry.uid.as_ref().is_some_and(|uid| !known.contains(uid.as_str()) && !snapshot.deleted.contains(uid))
+        entry.deleted != Some(true)
+            && entry.uid.as_ref().is_some_and(|uid| !known.contains(uid.as_str()) && !snapshot.deleted.contains(uid))
     });
     // An object that was deleted while nobody watched: the list was read before, so a list of now says what is gone.
     if vanished {
@@ -269,7 +283,9 @@ async fn relist(
     snapshot: &mut Snapshot,
 ) -> Result<(), Trouble> {
     let mut kinds: BTreeSet<GroupResource> = terms.claims.iter().map(|claim| claim.resource().clone()).collect();
-    kinds.extend(current.claimed_objects.iter().map(|entry| GroupResource::new(entry.group.clone(), entry.resource.clone())));
+    kinds.extend(
+        current.claimed_objects.iter().map(|entry| GroupResource::new(entry.group.clone(), entry.resource.clone())),
+    );
     for group_resource in kinds {
         let kind = claimable(&group_resource);
         snapshot.objects.retain(|(known, _)| known.plural != kind.plural || known.group != kind.group);

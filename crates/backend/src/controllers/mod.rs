@@ -31,7 +31,9 @@ use kube_bind_api::{
     APIServiceExport, APIServiceExportRequest, APIServiceExportTemplate, APIServiceNamespace, BindableResourcesRequest,
     BoundSchema, ClusterBinding,
 };
-use kube_client::{Api, ApiError, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, Store, WorkQueue};
+use kube_client::{
+    Api, ApiError, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, Store, WorkQueue,
+};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

@@ -15,7 +15,6 @@ use super::{Trouble, World};
 use crate::contracts::MANAGER;
 use crate::resources;
 
-
 /// See the module.
 ///
 /// # Errors
@@ -24,7 +23,8 @@ pub async fn reconcile(world: &World) -> Result<Outcome, Trouble> {
     let kind = resources::of::<Cluster>();
     let key = ObjectKey::cluster(CLUSTER);
     if world.api.get_opt(&kind, &key).await?.is_none() {
-        let body = json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": CLUSTER}, "spec": {}});
+        let body =
+            json!({"apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": CLUSTER}, "spec": {}});
         match world.api.create(&kind, None, &body).await {
             Err(err) if err.class != Class::AlreadyExists => return Err(err.into()),
             _ => {}
@@ -38,7 +38,8 @@ pub async fn reconcile(world: &World) -> Result<Outcome, Trouble> {
 }
 
 fn subjects(world: &World) -> Value {
-    let subject = |kind: &str, name: &String| json!({"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"});
+    let subject =
+        |kind: &str, name: &String| json!({"kind": kind, "name": name, "apiGroup": "rbac.authorization.k8s.io"});
     let groups = world.settings.allowed_groups.iter().map(|name| subject("Group", name));
     let users = world.settings.allowed_users.iter().map(|name| subject("User", name));
     Value::Array(groups.chain(users).collect())

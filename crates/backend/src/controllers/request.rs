@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_bind_api::conditions::{self, Severity};
 use kube_bind_api::constants::{
-    ANNOTATION_AUTHOR, ANNOTATION_IDENTITY, ANNOTATION_ISSUER, ANNOTATION_SOURCE_SPEC_HASH, ANNOTATION_TEMPLATE, LABEL_OWNER,
-    OWNER_PROVIDER, condition, reason,
+    ANNOTATION_AUTHOR, ANNOTATION_IDENTITY, ANNOTATION_ISSUER, ANNOTATION_SOURCE_SPEC_HASH, ANNOTATION_TEMPLATE,
+    LABEL_OWNER, OWNER_PROVIDER, condition, reason,
 };
 use kube_bind_api::{
-    APIServiceExport, APIServiceExportRequest, APIServiceExportRequestStatus, APIServiceExportSpec, APIServiceNamespace,
-    BoundSchema, BoundSchemaSpec, Isolation, RequestPhase, Scope,
+    APIServiceExport, APIServiceExportRequest, APIServiceExportRequestStatus, APIServiceExportSpec,
+    APIServiceNamespace, BoundSchema, BoundSchemaSpec, Isolation, RequestPhase, Scope,
 };
 use kube_client::{Class, ObjectKey, Outcome};
 use serde_json::{Value, json};
@@ -62,7 +62,9 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     if status::write(&world.api, &kind, &live, &wanted).await? {
         match &verdict {
             Ok(()) => tracing::info!(request = %key, "request granted"),
-            Err(refusal) => tracing::info!(request = %key, reason = refusal.reason, message = %refusal.message, "request refused"),
+            Err(refusal) => {
+                tracing::info!(request = %key, reason = refusal.reason, message = %refusal.message, "request refused")
+            }
         }
     }
     Ok(Outcome::Done)
@@ -92,7 +94,10 @@ fn same_resources(request: &APIServiceExportRequest, export: &APIServiceExport) 
         list.iter().map(kube_bind_api::ExportedResource::group_resource).collect()
     };
     if export.metadata.deletion_timestamp.is_some() {
-        return Err(refuse("ExportTerminating", "the export of this name is being removed; the request is looked at again after that"));
+        return Err(refuse(
+            "ExportTerminating",
+            "the export of this name is being removed; the request is looked at again after that",
+        ));
     }
     if names(&request.spec.resources) == names(&export.spec.resources) {
         return Ok(());
@@ -101,7 +106,11 @@ fn same_resources(request: &APIServiceExportRequest, export: &APIServiceExport) 
     Err(refuse("ExportExists", format!("this contract has an export {name} of other resources; choose another name")))
 }
 
-async fn grant(world: &World, key: &ObjectKey, request: &APIServiceExportRequest) -> Result<Result<(), Refusal>, Trouble> {
+async fn grant(
+    world: &World,
+    key: &ObjectKey,
+    request: &APIServiceExportRequest,
+) -> Result<Result<(), Refusal>, Trouble> {
     let catalogue = world.catalogue().await?;
     let schemas = match plan(world, key, request, &catalogue) {
         Ok(plan) => plan,
@@ -172,7 +181,11 @@ fn plan<'a>(
         // Only the template's claims are granted; one that cannot be read is a mistake that its writer should see.
         if let Err(err) = contract::Claim::parse(&claim.claim) {
             let message = format!("{err}; the offering's own claims are used, leave this one out");
-            return Err(Refusal { condition: condition::PERMISSION_CLAIM, reason: reason::INVALID_PERMISSION_CLAIM, message });
+            return Err(Refusal {
+                condition: condition::PERMISSION_CLAIM,
+                reason: reason::INVALID_PERMISSION_CLAIM,
+                message,
+            });
         }
     }
     let mut schemas = Vec::new();
@@ -209,19 +222,24 @@ fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: 
     let isolation = world.issuing.isolation;
     let unfenced: Vec<_> = schemas
         .iter()
-        .filter(|spec| isolation == Isolation::None || Strategy::of(spec.scope, isolation).provider_scope() == Scope::Cluster)
+        .filter(|spec| {
+            isolation == Isolation::None || Strategy::of(spec.scope, isolation).provider_scope() == Scope::Cluster
+        })
         .map(BoundSchemaSpec::group_resource)
         .collect();
     if unfenced.is_empty() {
         return Ok(());
     }
-    let other = world.exports.all().into_iter().filter(|(other, _)| other.namespace != key.namespace).find(|(_, entry)| {
-        let resources = entry.summary["spec"]["resources"].as_array().cloned().unwrap_or_default();
-        isolation == Isolation::None
-            || resources.iter().any(|resource| {
-                unfenced.iter().any(|own| resource["group"] == own.group.as_str() && resource["resource"] == own.resource.as_str())
-            })
-    });
+    let other =
+        world.exports.all().into_iter().filter(|(other, _)| other.namespace != key.namespace).find(|(_, entry)| {
+            let resources = entry.summary["spec"]["resources"].as_array().cloned().unwrap_or_default();
+            isolation == Isolation::None
+                || resources.iter().any(|resource| {
+                    unfenced.iter().any(|own| {
+                        resource["group"] == own.group.as_str() && resource["resource"] == own.resource.as_str()
+                    })
+                })
+        });
     match other {
         None => Ok(()),
         Some(_) => {

@@ -88,7 +88,11 @@ pub async fn ours_in_mapped(api: &Api, user: &str, namespace: &str) -> Result<()
 ///
 /// # Errors
 /// Those of the API server.
-pub async fn outside_mapped(world: &World, export: &APIServiceExport, schemas: &[BoundSchemaSpec]) -> Result<(), Trouble> {
+pub async fn outside_mapped(
+    world: &World,
+    export: &APIServiceExport,
+    schemas: &[BoundSchemaSpec],
+) -> Result<(), Trouble> {
     let name = export.metadata.name.as_deref().unwrap_or_default();
     let contract = export.metadata.namespace.as_deref().unwrap_or_default();
     let of = |wanted: &[Strategy]| -> Vec<GroupResource> {
@@ -127,7 +131,8 @@ async fn share(world: &World, kind: &GroupResource) -> Result<(), Trouble> {
             contracts.insert(key.namespace);
         }
     }
-    let subjects: Vec<Subject> = contracts.iter().map(|contract| rbac::service_account(contract, KUBE_BINDER)).collect();
+    let subjects: Vec<Subject> =
+        contracts.iter().map(|contract| rbac::service_account(contract, KUBE_BINDER)).collect();
     let binding = backend::shared_binding(kind, subjects);
     let resource = resources::cluster_role_bindings();
     let mut body = serde_json::to_value(&binding).unwrap_or_default();

@@ -22,7 +22,12 @@ const AGAIN: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`Trouble`]; tried again.
-pub async fn export(world: &World, key: &ObjectKey, live: &Value, export: &APIServiceExport) -> Result<Outcome, Trouble> {
+pub async fn export(
+    world: &World,
+    key: &ObjectKey,
+    live: &Value,
+    export: &APIServiceExport,
+) -> Result<Outcome, Trouble> {
     if !super::export::has_finalizer(live) {
         return Ok(Outcome::Done);
     }
@@ -35,9 +40,9 @@ pub async fn export(world: &World, key: &ObjectKey, live: &Value, export: &APISe
         other["metadata"]["name"] != key.name.as_str() && other["metadata"]["deletionTimestamp"].is_null()
     });
     let requests = world.api.list(&resources::of::<APIServiceExportRequest>(), &query).await?;
-    let waiting = requests.iter().any(|request| {
-        request["metadata"]["deletionTimestamp"].is_null() && request["status"]["phase"] != "Failed"
-    });
+    let waiting = requests
+        .iter()
+        .any(|request| request["metadata"]["deletionTimestamp"].is_null() && request["status"]["phase"] != "Failed");
     if others || waiting {
         world.wake_mapped(&key.namespace);
     } else {
@@ -56,7 +61,8 @@ async fn end_contract(world: &World, contract: &str) -> Result<(), Trouble> {
             && !release(world, &key, &live).await?
         {
             tracing::info!(
-                contract, namespace = live["status"]["namespace"].as_str().unwrap_or_default(),
+                contract,
+                namespace = live["status"]["namespace"].as_str().unwrap_or_default(),
                 "objects are left in a mapped namespace; it stays"
             );
         }

@@ -113,11 +113,10 @@ pub async fn authorize(app: &App, person: &Person) -> Result<(), ApiError> {
             "resourceAttributes": {"verb": "bind", "group": kube_bind_api::GROUP},
         },
     });
-    let answer = app
-        .api
-        .create(&resources::subject_access_reviews(), None, &review)
-        .await
-        .map_err(|err| ApiError::from_kube("The provider's API server did not answer whether you may bind", &err))?;
+    let answer =
+        app.api.create(&resources::subject_access_reviews(), None, &review).await.map_err(|err| {
+            ApiError::from_kube("The provider's API server did not answer whether you may bind", &err)
+        })?;
     if answer["status"]["allowed"] == json!(true) {
         return Ok(());
     }

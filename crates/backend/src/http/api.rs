@@ -24,13 +24,21 @@ use crate::error::ApiError;
 const UI_IDENTITY: &str = "ui-identity";
 
 /// `GET /api/ping`.
-pub async fn ping(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Result<&'static str, ApiError> {
+pub async fn ping(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<&'static str, ApiError> {
     access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
     Ok("pong")
 }
 
 /// `GET /api/templates`: templates, and an equivalent of one for each exported CRD without.
-pub async fn templates(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Result<Json<Value>, ApiError> {
+pub async fn templates(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<Json<Value>, ApiError> {
     access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
     let catalogue = load(&app).await?;
     let items: Vec<Value> = catalogue.offerings.iter().map(crate::catalogue::Offering::listed).collect();
@@ -38,7 +46,11 @@ pub async fn templates(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery
 }
 
 /// `GET /api/collections`.
-pub async fn collections(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Result<Json<Value>, ApiError> {
+pub async fn collections(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    RawQuery(raw): RawQuery,
+) -> Result<Json<Value>, ApiError> {
     access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
     let catalogue = load(&app).await?;
     Ok(Json(json!({"metadata": {}, "items": catalogue.collections})))
@@ -66,7 +78,8 @@ pub async fn consumer_status(
 ) -> Result<Json<Value>, ApiError> {
     let query = Query::parse(raw.as_deref());
     let session = access::caller(&app, &headers, &query).await?;
-    let consumer = if query.get("consumer_id").is_empty() { session.identity() } else { query.get("consumer_id").to_owned() };
+    let consumer =
+        if query.get("consumer_id").is_empty() { session.identity() } else { query.get("consumer_id").to_owned() };
     let failed = |err: kube_client::ApiError| ApiError::from_kube("Failed to look up the contract", &err);
     let Some(found) = contracts::find(&app.api, &app.issuing, &session.person, &consumer).await.map_err(failed)? else {
         return Ok(Json(json!({"connected": false})));
@@ -104,8 +117,8 @@ pub async fn bind(
         let details = format!("the body must not be larger than {MAX_BODY} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, "Request body too large", details)
     })?;
-    let body: BindBody =
-        serde_json::from_slice(&body).map_err(|err| ApiError::bad_request("Invalid JSON request body", err.to_string()))?;
+    let body: BindBody = serde_json::from_slice(&body)
+        .map_err(|err| ApiError::bad_request("Invalid JSON request body", err.to_string()))?;
     let identity = &body.spec.cluster_identity.identity;
     if identity.is_empty() {
         return Err(ApiError::bad_request("Cluster identity is required", "spec.clusterIdentity.identity is empty"));

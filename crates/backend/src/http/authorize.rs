@@ -15,9 +15,7 @@ use super::{App, Query, Wants, access, wants};
 use crate::error::ApiError;
 use crate::identity::oidc::OidcError;
 use crate::identity::redirect;
-use crate::identity::session::{
-    self, AuthorizeRequest, Grant, LOGIN_LIFETIME, LoginHalf, LoginState, Session,
-};
+use crate::identity::session::{self, AuthorizeRequest, Grant, LOGIN_LIFETIME, LoginHalf, LoginState, Session};
 use crate::pages;
 use crate::seal::{Purpose, random_text};
 
@@ -72,7 +70,10 @@ async fn departure(app: &App, headers: &HeaderMap, request: AuthorizeRequest) ->
         return Err(bad("missing redirect_url or session_id".to_owned()));
     }
     if !request.cluster_id.is_empty() {
-        return Err(bad(format!("cluster_id {:?} is not known here: this provider has one cluster", request.cluster_id)));
+        return Err(bad(format!(
+            "cluster_id {:?} is not known here: this provider has one cluster",
+            request.cluster_id
+        )));
     }
     if !request.code_challenge.is_empty() && !session::is_challenge(&request.code_challenge) {
         return Err(bad("code_challenge is not an S256 challenge (43 characters of base64url)".to_owned()));
@@ -125,7 +126,11 @@ pub(super) fn same_machine(base: &Url, headers: &HeaderMap) -> Option<Url> {
 
 /// Where the request may lead: loopback for command lines, our own pages otherwise.
 fn target(request: &AuthorizeRequest, base: &Url) -> Result<Url, redirect::RedirectError> {
-    if request.is_cli() { redirect::loopback(&request.redirect_url) } else { redirect::own(&request.redirect_url, base) }
+    if request.is_cli() {
+        redirect::loopback(&request.redirect_url)
+    } else {
+        redirect::own(&request.redirect_url, base)
+    }
 }
 
 /// The command line that waits behind a page: the page's own `redirect_url`.
@@ -189,10 +194,8 @@ async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Respon
             return Err(bad(if description.is_empty() { error.to_owned() } else { format!("{error}: {description}") }));
         };
         let sid = request.session_id.as_str();
-        let url = redirect::with_query(
-            &client,
-            &[("error", error), ("error_description", description), ("session_id", sid)],
-        );
+        let url =
+            redirect::with_query(&client, &[("error", error), ("error_description", description), ("session_id", sid)]);
         return Ok(found(&url, &[forget]));
     }
     let code = query.get("code");
@@ -203,10 +206,11 @@ async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Respon
         return Err(bad("this login has been used already; start again".to_owned()));
     }
     let callback = app.callback(headers).map_err(|err| (err.status, err.to_string()))?;
-    let person = app.relying.arrive(&callback, code.to_owned(), half.verifier, half.nonce).await.map_err(|err| match err {
-        OidcError::Exchange(_) | OidcError::Token(_) => (StatusCode::BAD_REQUEST, err.to_string()),
-        other => failed(other.to_string()),
-    })?;
+    let person =
+        app.relying.arrive(&callback, code.to_owned(), half.verifier, half.nonce).await.map_err(|err| match err {
+            OidcError::Exchange(_) | OidcError::Token(_) => (StatusCode::BAD_REQUEST, err.to_string()),
+            other => failed(other.to_string()),
+        })?;
     tracing::info!(issuer = %person.issuer, subject = %person.subject, client = %request.client_type, "logged in");
     let session = Session::new(person, request.session_id.clone(), request.cluster_id.clone(), now);
     if request.is_cli() {
@@ -246,13 +250,15 @@ fn answer_cli(app: &App, session: &Session, request: &AuthorizeRequest, target: 
             .map_err(|err| err.to_string())?;
         return Ok(redirect::with_query(target, &[("code", &code), ("session_id", &request.session_id)]));
     }
-    let token = app
-        .sealer
-        .seal(Purpose::Bearer, session, app.now(), app.token_expiry)
-        .map_err(|err| err.to_string())?;
+    let token =
+        app.sealer.seal(Purpose::Bearer, session, app.now(), app.token_expiry).map_err(|err| err.to_string())?;
     let seconds = app.token_expiry.as_secs().to_string();
-    let pairs =
-        [("access_token", token.as_str()), ("token_type", "Bearer"), ("expires_in", &seconds), ("cluster_id", &request.cluster_id)];
+    let pairs = [
+        ("access_token", token.as_str()),
+        ("token_type", "Bearer"),
+        ("expires_in", &seconds),
+        ("cluster_id", &request.cluster_id),
+    ];
     Ok(redirect::with_query(target, &pairs))
 }
 
@@ -263,11 +269,13 @@ pub async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Response
         Err(err) => return err.into_response(),
     };
     if !same_origin(&headers, &base) {
-        return ApiError::forbidden("Sign out was asked for by another site", "the Origin header is not ours").into_response();
+        return ApiError::forbidden("Sign out was asked for by another site", "the Origin header is not ours")
+            .into_response();
     }
     let cookie = access::session_cookie(&base, "", 0);
     if wants(&headers) == Wants::Html {
-        let mut response = pages::notice("Signed out", "You are signed out of this provider in this browser.").into_response();
+        let mut response =
+            pages::notice("Signed out", "You are signed out of this provider in this browser.").into_response();
         if let Ok(value) = HeaderValue::from_str(&cookie) {
             response.headers_mut().append(header::SET_COOKIE, value);
         }

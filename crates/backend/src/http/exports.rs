@@ -29,7 +29,12 @@ use crate::pages::{self, BindPage, ChooserPage};
 use crate::seal::random_text;
 
 /// `GET /api/exports`.
-pub async fn api_exports(State(app): State<Arc<App>>, headers: HeaderMap, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
+pub async fn api_exports(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: OriginalUri,
+    RawQuery(raw): RawQuery,
+) -> Response {
     if wants(&headers) == Wants::Html {
         return page(&app, &headers, &uri.0, None).await.unwrap_or_else(|err| refuse(&headers, err));
     }
@@ -37,7 +42,12 @@ pub async fn api_exports(State(app): State<Arc<App>>, headers: HeaderMap, uri: O
 }
 
 /// `GET` on the URL forms without a name.
-pub async fn root(State(app): State<Arc<App>>, headers: HeaderMap, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
+pub async fn root(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: OriginalUri,
+    RawQuery(raw): RawQuery,
+) -> Response {
     let answer = match wants(&headers) {
         Wants::Html => page(&app, &headers, &uri.0, None).await,
         Wants::Any if uri.0.path() == "/exports" => to_api_exports(&app, &headers, raw.as_deref()),
@@ -93,7 +103,12 @@ fn choose<'a>(catalogue: &'a Catalogue, name: Option<&str>) -> Result<Vec<&'a Of
         return Ok(vec![offering]);
     }
     if let Some(collection) = catalogue.collection(name) {
-        return Ok(collection.spec.templates.iter().filter_map(|template| catalogue.offering(&template.name)).collect());
+        return Ok(collection
+            .spec
+            .templates
+            .iter()
+            .filter_map(|template| catalogue.offering(&template.name))
+            .collect());
     }
     Err(ApiError::not_found(
         format!("This provider does not offer {name:?}"),
@@ -271,7 +286,10 @@ async fn agreed(app: &App, headers: &HeaderMap, uri: &Uri, name: &str, body: &[u
         .map_err(|err| foreign(&format!("{err}; go back and load the page again")))?;
     access::authorize(app, &session.person).await?;
     let client = visit.client.clone().ok_or_else(|| {
-        ApiError::bad_request("Nothing waits for this bind", "start it with kubectl bind on the machine that is to use the API")
+        ApiError::bad_request(
+            "Nothing waits for this bind",
+            "start it with kubectl bind on the machine that is to use the API",
+        )
     })?;
     let ask = Ask {
         offering: name.to_owned(),
@@ -291,7 +309,8 @@ async fn agreed(app: &App, headers: &HeaderMap, uri: &Uri, name: &str, body: &[u
         namespace = response.provider_namespace.as_deref().unwrap_or_default(), "bind agreed to in the browser"
     );
     let url = if challenge.is_empty() {
-        let json = serde_json::to_vec(&response).map_err(|err| ApiError::internal("The answer could not be made", err.to_string()))?;
+        let json = serde_json::to_vec(&response)
+            .map_err(|err| ApiError::internal("The answer could not be made", err.to_string()))?;
         let answer = URL_SAFE.encode(json);
         redirect::with_query(&client, &[("session_id", sid), ("consumer_id", consumer), ("binding_response", &answer)])
     } else {

@@ -25,15 +25,14 @@ pub async fn konnector(State(app): State<Arc<App>>) -> Result<Response, ApiError
             text.push('\n');
         }
     }
-    let headers = [
-        (header::CONTENT_TYPE, "text/yaml"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=konnector.yaml"),
-    ];
+    let headers =
+        [(header::CONTENT_TYPE, "text/yaml"), (header::CONTENT_DISPOSITION, "attachment; filename=konnector.yaml")];
     Ok((headers, text).into_response())
 }
 
 fn yaml(document: &Value) -> Result<String, ApiError> {
-    serde_saphyr::to_string(document).map_err(|err| ApiError::internal("Failed to serialize konnector manifests", err.to_string()))
+    serde_saphyr::to_string(document)
+        .map_err(|err| ApiError::internal("Failed to serialize konnector manifests", err.to_string()))
 }
 
 fn documents(image: &str) -> Vec<Value> {

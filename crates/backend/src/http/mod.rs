@@ -218,9 +218,9 @@ async fn harden(request: Request, next: Next) -> Response {
     headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
     headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
-    headers
-        .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(
+        "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    ));
     response
 }
 
@@ -233,7 +233,6 @@ async fn lost(State(_): State<Arc<App>>, request: Request) -> Response {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     let uncached = Router::new()
         .route("/api/healthz", get(|| async { StatusCode::OK }))
@@ -266,7 +265,6 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// The routes that remain with `--frontend-disabled`.
-#[must_use]
 pub fn health_only() -> Router {
     Router::new().route("/healthz", get(|| async { "ok" }))
 }

@@ -19,8 +19,8 @@ use crate::seal::Purpose;
 
 /// See the module.
 pub async fn redeem(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, ApiError> {
-    let request: RedeemRequest =
-        serde_json::from_slice(&body).map_err(|err| ApiError::bad_request("Invalid JSON request body", err.to_string()))?;
+    let request: RedeemRequest = serde_json::from_slice(&body)
+        .map_err(|err| ApiError::bad_request("Invalid JSON request body", err.to_string()))?;
     let now = app.now();
     let refused = |details: String| ApiError::bad_request("The code cannot be redeemed", details);
     let code = session::open_code(&app.sealer, &request.code, &request.code_verifier, now)

@@ -61,10 +61,8 @@ fn tls_config(pem: &TlsPem) -> Result<Arc<rustls::ServerConfig>, ListenError> {
         .collect::<Result<Vec<_>, _>>()
         .map_err(|err| bad(&err))?;
     let key = PrivateKeyDer::from_pem_slice(pem.key.expose_secret().as_bytes()).map_err(|err| bad(&err))?;
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|err| bad(&err))?;
+    let mut config =
+        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(|err| bad(&err))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

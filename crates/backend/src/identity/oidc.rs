@@ -13,9 +13,10 @@ use openidconnect::core::{
     CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AsyncHttpClient, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields, IssuerUrl, Nonce, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
+    AdditionalClaims, AsyncHttpClient, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields,
+    IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
+    StandardTokenResponse, TokenResponse as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -199,9 +200,8 @@ impl RelyingParty {
         if config.client_id.is_empty() {
             return Err(OidcError::Config("the client id is empty".to_owned()));
         }
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(10));
+        let mut builder =
+            reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(Duration::from_secs(10));
         if let Some(pem) = &config.ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|err| OidcError::Config(format!("the CA file of the issuer: {err}")))?;
@@ -276,7 +276,13 @@ impl RelyingParty {
     ///
     /// # Errors
     /// [`OidcError::Exchange`] or [`OidcError::Token`].
-    pub async fn arrive(&self, callback: &Url, code: String, verifier: String, nonce: String) -> Result<Person, OidcError> {
+    pub async fn arrive(
+        &self,
+        callback: &Url,
+        code: String,
+        verifier: String,
+        nonce: String,
+    ) -> Result<Person, OidcError> {
         let client = self.client(self.metadata(false).await?, callback);
         let response = client
             .exchange_code(AuthorizationCode::new(code))
@@ -292,10 +298,7 @@ impl RelyingParty {
             // The issuer may have rotated its keys since discovery: look once more, then believe the answer.
             Err(openidconnect::ClaimsVerificationError::SignatureVerification(_)) => {
                 let client = self.client(self.metadata(true).await?, callback);
-                token
-                    .claims(&client.id_token_verifier(), &nonce)
-                    .map_err(|err| OidcError::Token(chain(&err)))?
-                    .clone()
+                token.claims(&client.id_token_verifier(), &nonce).map_err(|err| OidcError::Token(chain(&err)))?.clone()
             }
             Err(err) => return Err(OidcError::Token(chain(&err))),
         };

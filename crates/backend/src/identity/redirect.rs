@@ -12,7 +12,9 @@ pub enum RedirectError {
     #[error("redirect_url is not a valid absolute URL")]
     Invalid,
     /// A URL that is neither loopback nor ours.
-    #[error("redirect_url must be a page of this server, or http://127.0.0.1:<port>/ of the machine the browser runs on")]
+    #[error(
+        "redirect_url must be a page of this server, or http://127.0.0.1:<port>/ of the machine the browser runs on"
+    )]
     Foreign,
 }
 
@@ -28,7 +30,8 @@ pub fn loopback(text: &str) -> Result<Url, RedirectError> {
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     };
-    let plain = url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    let plain =
+        url.scheme() == "http" && url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     if local && plain && url.port().is_some() { Ok(url) } else { Err(RedirectError::Foreign) }
 }
 
@@ -42,7 +45,11 @@ pub fn own(text: &str, base: &Url) -> Result<Url, RedirectError> {
     }
     let url = base.join(text).map_err(|_| RedirectError::Invalid)?;
     let clean = url.username().is_empty() && url.password().is_none();
-    if clean && url.origin() == base.origin() && url.origin().is_tuple() { Ok(url) } else { Err(RedirectError::Foreign) }
+    if clean && url.origin() == base.origin() && url.origin().is_tuple() {
+        Ok(url)
+    } else {
+        Err(RedirectError::Foreign)
+    }
 }
 
 /// `url` with further query parameters; empty values are left out.

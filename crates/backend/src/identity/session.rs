@@ -158,7 +158,12 @@ pub enum SessionError {
 ///
 /// # Errors
 /// [`SessionError::Sealed`] for altered or late texts, [`SessionError::OtherBrowser`] if they do not match.
-pub fn rejoin(sealer: &Sealer, state: &LoginState, cookie: Option<&str>, now: Timestamp) -> Result<LoginHalf, SessionError> {
+pub fn rejoin(
+    sealer: &Sealer,
+    state: &LoginState,
+    cookie: Option<&str>,
+    now: Timestamp,
+) -> Result<LoginHalf, SessionError> {
     let half: LoginHalf = sealer.open(Purpose::Login, cookie.ok_or(SessionError::OtherBrowser)?, now)?;
     if half.id == state.id { Ok(half) } else { Err(SessionError::OtherBrowser) }
 }
@@ -176,7 +181,13 @@ pub fn form_token(sealer: &Sealer, session: &Session, target: &str, now: Timesta
 ///
 /// # Errors
 /// [`SessionError`] if it is not for this session and target.
-pub fn check_form(sealer: &Sealer, session: &Session, target: &str, token: &str, now: Timestamp) -> Result<(), SessionError> {
+pub fn check_form(
+    sealer: &Sealer,
+    session: &Session,
+    target: &str,
+    token: &str,
+    now: Timestamp,
+) -> Result<(), SessionError> {
     let token: FormToken = sealer.open(Purpose::Form, token, now)?;
     if token.session == session.id && token.target == target { Ok(()) } else { Err(SessionError::OtherForm) }
 }
@@ -185,7 +196,13 @@ pub fn check_form(sealer: &Sealer, session: &Session, target: &str, token: &str,
 ///
 /// # Errors
 /// [`SealError`] if it cannot be sealed.
-pub fn issue_code(sealer: &Sealer, session: &Session, challenge: &str, grant: Grant, now: Timestamp) -> Result<String, SealError> {
+pub fn issue_code(
+    sealer: &Sealer,
+    session: &Session,
+    challenge: &str,
+    grant: Grant,
+    now: Timestamp,
+) -> Result<String, SealError> {
     let code = Code { id: random_text(), challenge: challenge.to_owned(), session: session.clone(), grant };
     sealer.seal(Purpose::Code, &code, now, CODE_LIFETIME)
 }

@@ -55,8 +55,10 @@ fn example(schema: &Value, depth: usize) -> Value {
     match schema["type"].as_str() {
         Some("object") if depth > 0 => {
             let mut map = Map::new();
-            let required: Vec<&str> =
-                schema["required"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+            let required: Vec<&str> = schema["required"]
+                .as_array()
+                .map(|list| list.iter().filter_map(Value::as_str).collect())
+                .unwrap_or_default();
             for (name, field) in schema["properties"].as_object().into_iter().flatten() {
                 let telling = ["default", "enum", "example"].iter().any(|key| field.get(key).is_some());
                 let simple = field["type"].as_str().is_some_and(|kind| kind != "object" && kind != "array");
@@ -66,7 +68,9 @@ fn example(schema: &Value, depth: usize) -> Value {
             }
             Value::Object(map)
         }
-        Some("array") if depth > 0 && schema["minItems"].as_u64().unwrap_or(0) > 0 => json!([example(&schema["items"], depth - 1)]),
+        Some("array") if depth > 0 && schema["minItems"].as_u64().unwrap_or(0) > 0 => {
+            json!([example(&schema["items"], depth - 1)])
+        }
         Some("array") => json!([]),
         Some("integer") => json!(schema["minimum"].as_i64().unwrap_or(1)),
         Some("number") => schema.get("minimum").cloned().unwrap_or(json!(1)),
@@ -85,13 +89,19 @@ fn write(value: &Value, indent: usize) -> String {
     let pad = "  ".repeat(indent);
     match value {
         Value::Object(map) if !map.is_empty() => {
-            let rank = |key: &str| ["apiVersion", "kind", "metadata", "name", "namespace"].iter().position(|k| *k == key).unwrap_or(9);
+            let rank = |key: &str| {
+                ["apiVersion", "kind", "metadata", "name", "namespace"].iter().position(|k| *k == key).unwrap_or(9)
+            };
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort_by_key(|key| rank(key));
             keys.into_iter()
                 .map(|key| match &map[key] {
-                    Value::Object(inner) if !inner.is_empty() => format!("{pad}{}:\n{}", scalar(key), write(&map[key], indent + 1)),
-                    Value::Array(inner) if !inner.is_empty() => format!("{pad}{}:\n{}", scalar(key), write(&map[key], indent)),
+                    Value::Object(inner) if !inner.is_empty() => {
+                        format!("{pad}{}:\n{}", scalar(key), write(&map[key], indent + 1))
+                    }
+                    Value::Array(inner) if !inner.is_empty() => {
+                        format!("{pad}{}:\n{}", scalar(key), write(&map[key], indent))
+                    }
                     other => format!("{pad}{}: {}\n", scalar(key), leaf(other)),
                 })
                 .collect()
@@ -167,10 +177,7 @@ mod tests {
                     "left": {"type": "object"}}},
                 "status": {"type": "object"}}}),
         };
-        assert_eq!(
-            from_schema(&kind)["spec"],
-            json!({"tier": "shared", "region": "eu", "count": 1, "deep": {}})
-        );
+        assert_eq!(from_schema(&kind)["spec"], json!({"tier": "shared", "region": "eu", "count": 1, "deep": {}}));
         assert!(from_schema(&kind).get("status").is_none());
     }
 }

@@ -52,14 +52,20 @@ impl FakeApi {
                         {"group": "widgets.example", "resource": "widgets", "jsonPath": {"name": ".metadata.name"}}]}}],
                 "schemaUpdatePolicy": "Never"}
         }));
-        api.put(&format!("{KIND}/collections/databases"), json!({
-            "kind": "Collection", "apiVersion": "kube-bind.io/v1alpha2",
-            "spec": {"description": "Databases", "templates": [{"name": "widget"}]}
-        }));
+        api.put(
+            &format!("{KIND}/collections/databases"),
+            json!({
+                "kind": "Collection", "apiVersion": "kube-bind.io/v1alpha2",
+                "spec": {"description": "Databases", "templates": [{"name": "widget"}]}
+            }),
+        );
         let verbs = ["get", "list", "watch", "create", "patch", "delete"];
-        api.put(&format!("{RBAC}/clusterroles/kube-bind-backend-offers"), json!({"rules": [
+        api.put(
+            &format!("{RBAC}/clusterroles/kube-bind-backend-offers"),
+            json!({"rules": [
             {"apiGroups": [""], "resources": ["configmaps", "secrets", "services"], "verbs": verbs},
-            {"apiGroups": ["widgets.example", "b.io"], "resources": ["widgets", "things"], "verbs": verbs}]}));
+            {"apiGroups": ["widgets.example", "b.io"], "resources": ["widgets", "things"], "verbs": verbs}]}),
+        );
         api
     }
 
@@ -101,7 +107,8 @@ impl FakeApi {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.map_err(|err| std::io::Error::other(err.to_string()))?.to_bytes();
                 let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-                let (status, answer) = api.answer(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), body);
+                let (status, answer) =
+                    api.answer(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default(), body);
                 let response = Response::builder()
                     .status(status)
                     .header("content-type", "application/json")
@@ -138,7 +145,8 @@ impl FakeApi {
                     return status(409, "AlreadyExists");
                 }
                 if object["type"] == "kubernetes.io/service-account-token" {
-                    let token = format!("token-{}-{}", object["metadata"]["namespace"].as_str().unwrap(), store.revision);
+                    let token =
+                        format!("token-{}-{}", object["metadata"]["namespace"].as_str().unwrap(), store.revision);
                     object["data"] = json!({"token": STANDARD.encode(token)});
                 }
                 stamp(&mut store, &mut object);

@@ -124,7 +124,10 @@ async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"keys": [shared.jwk]}))
 }
 
-async fn token(State(shared): State<Arc<Shared>>, Form(form): Form<HashMap<String, String>>) -> (StatusCode, Json<Value>) {
+async fn token(
+    State(shared): State<Arc<Shared>>,
+    Form(form): Form<HashMap<String, String>>,
+) -> (StatusCode, Json<Value>) {
     let text = |name: &str| form.get(name).cloned().unwrap_or_default();
     let refused = |error: &str| (StatusCode::BAD_REQUEST, Json(json!({"error": error})));
     let Some(login) = shared.inner.lock().codes.remove(&text("code")) else { return refused("invalid_grant") };

@@ -103,7 +103,14 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub async fn send(&mut self, router: &Router, method: Method, url: &str, extra: &[(&str, &str)], body: &str) -> Answer {
+    pub async fn send(
+        &mut self,
+        router: &Router,
+        method: Method,
+        url: &str,
+        extra: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let url = Url::parse(BASE).unwrap().join(url).unwrap();
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -121,7 +128,8 @@ impl Browser {
         for (name, value) in extra {
             request = request.header(*name, *value);
         }
-        let answer = read(router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap()).await;
+        let answer =
+            read(router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap()).await;
         for line in answer.headers.get_all(header::SET_COOKIE) {
             let line = line.to_str().unwrap();
             assert!(line.contains("HttpOnly") && line.contains("SameSite=Lax") && line.contains("Path=/"), "{line}");
@@ -141,12 +149,12 @@ impl Browser {
 
     /// Follows the way to the issuer, logs in there, and comes back; returns the callback's answer.
     pub async fn log_in(&mut self, set: &Set, start: &str, subject: &str) -> Answer {
-        let callback = self.to_callback(set, start, subject, Twist::None).await;
+        let callback = self.reach_callback(set, start, subject, Twist::None).await;
         self.get(&set.router, callback.as_str()).await
     }
 
     /// As [`Browser::log_in`], but stops before the callback and returns its URL.
-    pub async fn to_callback(&mut self, set: &Set, start: &str, subject: &str, twist: Twist) -> Url {
+    pub async fn reach_callback(&mut self, set: &Set, start: &str, subject: &str, twist: Twist) -> Url {
         let mut next = Url::parse(BASE).unwrap().join(start).unwrap();
         while next.origin() == Url::parse(BASE).unwrap().origin() {
             next = self.get(&set.router, next.as_str()).await.location();
@@ -190,7 +198,8 @@ pub fn bind_url(path: &str, consumer: &str, extra: &str) -> String {
 
 /// The value of a hidden field.
 pub fn field(page: &str, name: &str) -> String {
-    let from = page.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no field {name}: {page}"));
+    let from =
+        page.split(&format!("name=\"{name}\" value=\"")).nth(1).unwrap_or_else(|| panic!("no field {name}: {page}"));
     from.split('"').next().unwrap().to_owned()
 }
 
