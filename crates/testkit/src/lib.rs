@@ -1,1 +1,62 @@
-//! testkit
+//! Worlds to test in: both sides of kube-bind from their real parts, with faults on demand (tests only).
+//!
+//! ```text
+//!   Service (kind, schema, claims from a seed)
+//!        │
+//!        ▼
+//!   World ──► Provider: Site + backend + operator      Site: an API server that can stop and come back
+//!        └──► Consumer: Site + agent                   Program: kubectl-bind and kubectl, typed and answered
+//! ```
+//!
+//! A scenario never asks what kind of API server it runs on, nor which API it is about.
+
+// Tests panic: that is how they fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
+
+pub mod operator;
+pub mod program;
+pub mod service;
+pub mod site;
+pub mod world;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long a scenario waits for something that should happen within a second or two.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `check` gives something.
+///
+/// # Panics
+/// When it does not within [`PATIENCE`]; the message says what was waited for and what was seen last.
+pub async fn eventually<T, F>(what: &str, mut check: F) -> T
+where
+    F: AsyncFnMut() -> Result<T, String>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match check().await {
+            Ok(value) => return value,
+            Err(seen) => assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs()),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Watches for `time` that `check` stays true.
+///
+/// # Panics
+/// When it does not; the message says what was seen.
+pub async fn stays<F>(what: &str, time: Duration, mut check: F)
+where
+    F: AsyncFnMut() -> Result<(), String>,
+{
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        if let Err(seen) = check().await {
+            panic!("no longer true: {what}; seen: {seen}");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,194 @@
+//! S11 without schema changes: killed agents, deleted namespaces and CRDs, rebuilt consumers.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testkit::eventually;
+use testkit::service::Service;
+use testkit::site::{bindings, core, crds, ours};
+use testkit::world::World;
+
+#[tokio::test]
+async fn an_agent_killed_in_the_middle_of_500_writes_loses_nothing() {
+    let mut world = World::bound(super::PROGRAM, Service::new(41).without_claims()).await;
+    let service = world.service();
+    for number in 0..500 {
+        if number == 150 || number == 350 {
+            world.consumer().kill_agent();
+        }
+        let object = service.object("default", &format!("n{number}"), "unused");
+        world.consumers[0].site.apply(&service.resource(), &object).await;
+        if number == 200 || number == 400 {
+            world.consumer().start_agent().await;
+        }
+    }
+    eventually("all 500 have a copy", async || {
+        let copies = world.providers[0].site.list(&service.resource()).await.len();
+        if copies == 500 { Ok(()) } else { Err(format!("{copies} copies")) }
+    })
+    .await;
+    eventually("and their status is back", async || {
+        let objects = world.consumers[0].site.list(&service.resource()).await;
+        let running = objects.iter().filter(|object| object["status"]["phase"] == "Running").count();
+        if running == 500 { Ok(()) } else { Err(format!("{running} of {} Running", objects.len())) }
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_deleted_namespace_takes_its_copies_along() {
+    let world = World::bound(super::PROGRAM, Service::new(42)).await;
+    let service = world.service();
+    world.consumers[0].site.namespace("team").await;
+    world.make("team", "one", "one-token").await;
+    world.make("default", "two", "two-token").await;
+    world.consumers[0].site.delete(&core("namespaces"), "", "team").await;
+    eventually("namespace and copy are gone", async || {
+        let namespace = world.consumers[0].site.get(&core("namespaces"), "", "team").await;
+        let copy = world.copy(0, "one").await;
+        if namespace.is_none() && copy.is_none() { Ok(()) } else { Err(format!("{namespace:?} {copy:?}")) }
+    })
+    .await;
+    assert!(world.copy(0, "two").await.is_some());
+    assert!(world.consumers[0].site.get(&service.resource(), "default", "two").await.is_some());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back() {
+    let world = World::bound(super::PROGRAM, Service::new(43)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
+    let old = world.consumers[0].site.get(&crds(), "", &service.crd_name()).await.unwrap()["metadata"]["uid"].clone();
+    world.consumers[0].site.delete(&crds(), "", &service.crd_name()).await;
+    eventually("the CRD is back", async || {
+        let crd = world.consumers[0].site.get(&crds(), "", &service.crd_name()).await.unwrap_or_default();
+        if crd["metadata"]["uid"].is_string() && crd["metadata"]["uid"] != old { Ok(()) } else { Err(crd["metadata"].to_string()) }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid, "the provider's object was destroyed");
+    // The same object again finds its copy.
+    eventually("the API is served again", async || {
+        let object = service.object("default", "one", "one-token");
+        let key = kube_client::store::ObjectKey::of(&object).unwrap();
+        let manager = kube_client::api::FieldManager("scenario");
+        let api = &world.consumers[0].site.api;
+        api.apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main).await.map(|_| ()).map_err(|e| e.to_string())
+    })
+    .await;
+    world.running("default", "one").await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid, "re-adopted, not made anew");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
+    let mut world = World::bound(super::PROGRAM, Service::new(44)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    let copy = world.copy(0, "one").await.unwrap();
+    // The rebuilt cluster: another UID, the same manifests (credential, binding, objects).
+    let old = &world.consumers[0];
+    let secrets = old.site.list(&core("secrets")).await;
+    let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let binding = old.site.get(&bindings(), "", &service.plural).await.unwrap();
+    let rbac = |plural: &str, kind: &str| kube_client::resource::Resource::new("rbac.authorization.k8s.io", "v1", plural, kind);
+    let mut rights = Vec::new();
+    for kind in [rbac("clusterroles", "ClusterRole"), rbac("clusterrolebindings", "ClusterRoleBinding")] {
+        for object in old.site.list(&kind).await {
+            if object["metadata"]["name"].as_str().unwrap_or_default().starts_with("kube-bind:") {
+                rights.push((kind.clone(), object));
+            }
+        }
+    }
+    world.consumer().stop_agent().await;
+    world.add_consumer().await;
+    let rebuilt = &world.consumers[1];
+    let bare = |object: &serde_json::Value| {
+        let mut bare = object.clone();
+        let metadata = &object["metadata"];
+        bare["metadata"] = json!({"name": metadata["name"]});
+        for field in ["namespace", "labels", "annotations"] {
+            if !metadata[field].is_null() {
+                bare["metadata"][field] = metadata[field].clone();
+            }
+        }
+        bare.as_object_mut().unwrap().remove("status");
+        bare
+    };
+    for (kind, object) in &rights {
+        rebuilt.site.apply(kind, &bare(object)).await;
+    }
+    rebuilt.site.apply(&core("secrets"), &bare(&credential)).await;
+    rebuilt.site.apply(&bindings(), &bare(&binding)).await;
+    eventually("the rebuilt cluster is told who has the contract", async || {
+        let status = rebuilt.binding_status(&service.plural).await;
+        if status["phase"] == "ClaimedElsewhere" { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], copy["metadata"]["uid"], "nothing was deleted");
+    // The provider approves the move.
+    let uid = rebuilt.site.get(&core("namespaces"), "", "kube-system").await.unwrap()["metadata"]["uid"].clone();
+    let contract = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await.remove(0);
+    let namespace = contract["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let kind = ours("clusterbindings", "ClusterBinding");
+    world.providers[0].site.patch(&kind, &namespace, "cluster", &json!({"spec": {"approvedClusterUID": uid}})).await;
+    eventually("the rebuilt cluster is connected", async || {
+        let status = rebuilt.binding_status(&service.plural).await;
+        if status["phase"] == "Connected" { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    eventually("the kind is served and the object can come back", async || {
+        let object = service.object("default", "one", "one-token");
+        let key = kube_client::store::ObjectKey::of(&object).unwrap();
+        let manager = kube_client::api::FieldManager("scenario");
+        let applied = rebuilt.site.api.apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main).await;
+        applied.map(|_| ()).map_err(|error| error.to_string())
+    })
+    .await;
+    eventually("its status comes from the old copy", async || {
+        let object = rebuilt.site.get(&service.resource(), "default", "one").await.unwrap_or_default();
+        if object["status"]["phase"] == "Running" { Ok(()) } else { Err(object.to_string()) }
+    })
+    .await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], copy["metadata"]["uid"], "zero deletes, zero creates");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_revoked_consumer_is_cut_off_and_keeps_its_objects() {
+    let mut world = World::bound(super::PROGRAM, Service::new(45)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    world.add_consumer().await;
+    let url = format!("{}/kubernetes", world.providers[0].server);
+    let words = [url.as_str(), "--skip-browser", "--accept-claims"];
+    let _ = world.consumers[1].person.bind_in_browser(&words, &world.logins[1], None).await.ok();
+    let contract = world.copy(0, "one").await.unwrap()["metadata"]["annotations"]["kube-bind.io/cluster-namespace"].as_str().unwrap().to_owned();
+    let admin = testkit::program::Person {
+        program: super::PROGRAM.into(),
+        home: world.folder().to_owned(),
+        kubeconfig: world.providers[0].site.kubeconfig.clone(),
+    };
+    let listed = admin.bind(&["provider", "consumers"], "").await.ok();
+    assert!(listed.stdout.contains(&contract), "{}", listed.stdout);
+    let _ = admin.bind(&["provider", "revoke", &contract], "").await.ok();
+    eventually("the binding says so", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await;
+        if status["phase"] == "Connected" { Err(status.to_string()) } else { Ok(()) }
+    })
+    .await;
+    assert!(world.copy(0, "one").await.is_some(), "its objects stay");
+    assert!(world.consumers[0].site.get(&service.resource(), "default", "one").await.is_some());
+    // Nobody else notices.
+    world.consumers[1].site.apply(&service.resource(), &service.object("default", "other", "other-token")).await;
+    eventually("the other consumer works", async || {
+        let object = world.consumers[1].site.get(&service.resource(), "default", "other").await.unwrap_or_default();
+        if object["status"]["phase"] == "Running" { Ok(()) } else { Err(object.to_string()) }
+    })
+    .await;
+    world.end().await;
+}

@@ -1,0 +1,122 @@
+//! Objects and their copies: every top-level field up, removal included; status down as it is; no writes at rest; what the
+//! provider's machinery writes into spec survives.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::eventually;
+use testkit::service::Service;
+use testkit::site::{bindings, core, crds};
+use testkit::world::World;
+
+#[tokio::test]
+async fn changes_and_removals_travel_up_and_the_providers_own_fields_survive() {
+    let world = World::bound(super::PROGRAM, Service::new(21)).await;
+    let service = world.service();
+    let here = &world.consumers[0].site;
+    let there = &world.providers[0].site;
+    let mut object = service.object("default", "one", "one-token");
+    object["spec"]["notes"] = json!(["a", "b"]);
+    object["extra"] = json!({"deep": {"er": [1, {"x": null}]}});
+    here.apply(&service.resource(), &object).await;
+    world.running("default", "one").await;
+    let copy = world.copy(0, "one").await.unwrap();
+    assert_eq!(copy["extra"]["deep"]["er"][0], 1, "fields beside spec travel too: {copy}");
+    let namespace = copy["metadata"]["namespace"].as_str().unwrap().to_owned();
+    there.patch(&service.resource(), &namespace, "one", &json!({"spec": {"machinery": "composed-7"}})).await;
+
+    object["spec"]["size"] = json!(9);
+    object["spec"].as_object_mut().unwrap().remove("notes");
+    object.as_object_mut().unwrap().remove("extra");
+    here.apply(&service.resource(), &object).await;
+    let copy = eventually("change and removal arrived", async || {
+        let copy = world.copy(0, "one").await.unwrap_or_default();
+        let done = copy["spec"]["size"] == 9 && copy["spec"]["notes"].is_null() && copy["extra"].is_null();
+        if done { Ok(copy) } else { Err(copy.to_string()) }
+    })
+    .await;
+    assert_eq!(copy["spec"]["machinery"], "composed-7", "the provider's own field was erased");
+    let object = here.get(&service.resource(), "default", "one").await.unwrap();
+    assert!(object["spec"]["machinery"].is_null(), "and it was not sent back: {object}");
+    // Drift of what is ours is put back.
+    there.patch(&service.resource(), &namespace, "one", &json!({"spec": {"size": 1}})).await;
+    eventually("the drift is put back", async || {
+        let copy = world.copy(0, "one").await.unwrap_or_default();
+        if copy["spec"]["size"] == 9 { Ok(()) } else { Err(copy["spec"].to_string()) }
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn status_is_carried_as_it_is_and_goes_when_it_goes() {
+    let mut world = World::bound(super::PROGRAM, Service::new(22)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    world.provider().stop_operator().await;
+    let namespace = world.copy(0, "one").await.unwrap()["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let strange = json!({"conditions": {"AMap": {"status": true}}, "phase": "Odd", "observedGeneration": null, "saw": null, "list": [[], {}]});
+    world.providers[0].site.patch_status(&service.resource(), &namespace, "one", &strange).await;
+    eventually("the odd status arrived", async || {
+        let object = world.consumers[0].site.get(&service.resource(), "default", "one").await.unwrap_or_default();
+        let done = object["status"]["phase"] == "Odd" && object["status"]["list"] == json!([[], {}]) && object["status"]["saw"].is_null();
+        if done { Ok(()) } else { Err(object["status"].to_string()) }
+    })
+    .await;
+    world.providers[0].site.patch_status(&service.resource(), &namespace, "one", &Value::Null).await;
+    eventually("the status is gone", async || {
+        let object = world.consumers[0].site.get(&service.resource(), "default", "one").await.unwrap_or_default();
+        if object["status"].as_object().is_none_or(|status| status.is_empty()) { Ok(()) } else { Err(object["status"].to_string()) }
+    })
+    .await;
+    world.end().await;
+}
+
+/// Newest revision among the objects that the agent may touch, heartbeats and Leases aside.
+async fn revisions(world: &World) -> Vec<(String, String)> {
+    let service = world.service();
+    let mut seen = Vec::new();
+    for site in [&world.consumers[0].site, &world.providers[0].site] {
+        for kind in [service.resource(), core("secrets"), core("services"), core("namespaces"), crds(), core("events")] {
+            for object in site.list(&kind).await {
+                let name = format!("{} {} {}/{}", site.cluster, kind.plural, object["metadata"]["namespace"], object["metadata"]["name"]);
+                seen.push((name, object["metadata"]["resourceVersion"].to_string()));
+            }
+        }
+    }
+    for object in world.consumers[0].site.list(&bindings()).await {
+        seen.push((object["metadata"]["name"].to_string(), object["metadata"]["resourceVersion"].to_string()));
+    }
+    seen
+}
+
+#[tokio::test]
+async fn nothing_is_written_at_rest_nor_after_a_restart() {
+    let mut world = World::bound(super::PROGRAM, Service::new(23)).await;
+    for number in 0..5 {
+        world.make("default", &format!("n{number}"), &format!("t{number}")).await;
+    }
+    // Until the tokens are here, writes are due.
+    for number in 0..5 {
+        eventually("the token is here", async || {
+            world.consumers[0].site.get(&core("secrets"), "default", &format!("t{number}")).await.map(|_| ()).ok_or("not yet".to_owned())
+        })
+        .await;
+    }
+    let mut before = revisions(&world).await;
+    eventually("it comes to rest", async || {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let now = revisions(&world).await;
+        let same = now == before;
+        before = now;
+        if same { Ok(()) } else { Err("still writing".to_owned()) }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(revisions(&world).await, before, "at rest");
+    world.consumer().stop_agent().await;
+    world.consumer().start_agent().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(revisions(&world).await, before, "after a restart of the agent");
+    world.end().await;
+}

@@ -1,0 +1,101 @@
+//! Taking a binding back: refused with objects left, with `--delete-objects` nothing of ours stays, with `--orphan`
+//! everything stays but our finalizers; foreground deletion destroys nothing.
+
+use serde_json::{Value, json};
+use testkit::eventually;
+use testkit::service::Service;
+use testkit::site::{bindings, core, crds, ours};
+use testkit::world::World;
+
+fn finalizers(object: &Value) -> Vec<&str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[tokio::test]
+async fn with_objects_left_it_refuses_and_counts_and_then_deletes_properly() {
+    let world = World::bound(super::PROGRAM, Service::new(51)).await;
+    let service = world.service();
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    world.make("default", "one", "one-token").await;
+    world.make("default", "two", "two-token").await;
+    let person = &world.consumers[0].person;
+    let _ = person.bind(&["unbind", &service.plural], "").await.refused(&["2", "--delete-objects", "--orphan"]);
+    assert!(here.get(&bindings(), "", &service.plural).await.is_some());
+
+    let _ = person.bind(&["unbind", &service.plural, "--delete-objects"], "").await.ok();
+    assert!(here.get(&bindings(), "", &service.plural).await.is_none());
+    assert!(here.get(&crds(), "", &service.crd_name()).await.is_none(), "the CRD stayed");
+    let left = here.names(&core("secrets")).await.into_iter().filter(|name| name.ends_with("-token") && name.starts_with("default/")).collect::<Vec<_>>();
+    assert!(left.is_empty(), "claimed copies stayed: {left:?}");
+    let credentials = here.list(&core("secrets")).await.into_iter().filter(|secret| secret["data"]["kubeconfig"].is_string()).count();
+    assert_eq!(credentials, 0, "the credential stayed");
+    assert!(there.list(&service.resource()).await.is_empty());
+    eventually("the contract is gone at the provider", async || {
+        let contracts = there.names(&ours("clusterbindings", "ClusterBinding")).await;
+        let namespaces = there.names(&core("namespaces")).await;
+        let left: Vec<_> = namespaces.into_iter().filter(|name| name.contains("cluster-")).collect();
+        if contracts.is_empty() && left.is_empty() { Ok(()) } else { Err(format!("{contracts:?} {left:?}")) }
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn orphaned_objects_stay_on_both_sides_without_our_finalizers() {
+    for by_kubectl in [false, true] {
+        let world = World::bound(super::PROGRAM, Service::new(52)).await;
+        let service = world.service();
+        let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+        world.make("default", "one", "one-token").await;
+        eventually("the token is here", async || here.get(&core("secrets"), "default", "one-token").await.ok_or("not yet".to_owned())).await;
+        if by_kubectl {
+            here.delete(&bindings(), "", &service.plural).await;
+        } else {
+            let _ = world.consumers[0].person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
+        }
+        eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
+            None => Ok(()),
+            Some(binding) => Err(binding.to_string()),
+        })
+        .await;
+        let object = here.get(&service.resource(), "default", "one").await.expect("the object stays");
+        assert!(finalizers(&object).is_empty(), "our finalizer stayed: {object}");
+        assert!(here.get(&crds(), "", &service.crd_name()).await.is_some(), "the CRD stays");
+        assert!(here.get(&core("secrets"), "default", "one-token").await.is_some(), "the claimed copy stays");
+        let copy = world.copy(0, "one").await.expect("the copy stays");
+        let namespace = copy["metadata"]["namespace"].as_str().unwrap();
+        assert!(there.get(&core("secrets"), namespace, "one-token").await.is_some());
+        // No longer synced.
+        here.patch(&service.resource(), "default", "one", &json!({"spec": {"size": 77}})).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_ne!(world.copy(0, "one").await.unwrap()["spec"]["size"], 77);
+        // And it can be deleted freely.
+        here.delete(&service.resource(), "default", "one").await;
+        assert!(here.get(&service.resource(), "default", "one").await.is_none());
+        assert!(world.copy(0, "one").await.is_some());
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn foreground_deletion_of_a_binding_destroys_no_object() {
+    let world = World::bound(super::PROGRAM, Service::new(53)).await;
+    let service = world.service();
+    let here = &world.consumers[0].site;
+    world.make("default", "one", "one-token").await;
+    let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
+    if let Some(ended) = world.consumers[0].person.kubectl(&["delete", "apibinding", &service.plural, "--cascade=foreground", "--wait=true", "--timeout=30s"], "").await {
+        let _ = ended.ok();
+    } else {
+        here.delete(&bindings(), "", &service.plural).await;
+    }
+    eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
+        None => Ok(()),
+        Some(binding) => Err(binding.to_string()),
+    })
+    .await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(here.get(&service.resource(), "default", "one").await.is_some());
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid);
+    world.end().await;
+}

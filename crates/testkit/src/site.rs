@@ -1,0 +1,180 @@
+//! An API server of one side that can stop and come back with its data on the same port, and an administrator's hands on
+//! it. In: a folder. Out: a kubeconfig, and short calls that panic with the object's name when they fail.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use std::time::Duration;
+
+use controlplane::ControlPlane;
+use kube_bind::stage::cluster::{self, Setup};
+use kube_client::api::{Api, FieldManager, ListQuery, Subresource};
+use kube_client::connect;
+use kube_client::resource::Resource;
+use kube_client::store::ObjectKey;
+use serde_json::{Value, json};
+
+const ADMIN: FieldManager = FieldManager("scenario");
+
+/// An API server.
+pub struct Site {
+    /// Name of the logical cluster.
+    pub cluster: String,
+    /// Administrator's kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Administrator's hands.
+    pub api: Api,
+    folder: PathBuf,
+    address: SocketAddr,
+    running: Option<ControlPlane>,
+}
+
+/// Objects of the core group that scenarios look at.
+#[must_use]
+pub fn core(plural: &str) -> Resource {
+    let kind = match plural {
+        "secrets" => "Secret",
+        "services" => "Service",
+        "configmaps" => "ConfigMap",
+        "namespaces" => "Namespace",
+        "events" => "Event",
+        "serviceaccounts" => "ServiceAccount",
+        other => other,
+    };
+    Resource::new("", "v1", plural, kind)
+}
+
+/// CustomResourceDefinitions.
+#[must_use]
+pub fn crds() -> Resource {
+    Resource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+}
+
+/// A kind of kube-bind.
+#[must_use]
+pub fn ours(plural: &str, kind: &str) -> Resource {
+    Resource::new(kube_bind_api::GROUP, kube_bind_api::VERSION, plural, kind)
+}
+
+/// Bindings.
+#[must_use]
+pub fn bindings() -> Resource {
+    ours("apiservicebindings", "APIServiceBinding")
+}
+
+impl Site {
+    /// Starts one.
+    pub async fn start(folder: &Path, cluster: &str) -> Self {
+        // An error means that it is installed already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        std::fs::create_dir_all(folder).unwrap();
+        let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster).await;
+        let address = running.url().trim_start_matches("https://").parse().unwrap();
+        let text = running.admin_kubeconfig(cluster);
+        let kubeconfig = folder.join("admin.kubeconfig");
+        std::fs::write(&kubeconfig, &text).unwrap();
+        let api = Api::new(connect::from_kubeconfig(&text, None).await.unwrap().client, cluster);
+        Self { cluster: cluster.to_owned(), kubeconfig, api, folder: folder.to_owned(), address, running: Some(running) }
+    }
+
+    /// Stops it; clients get refused connections.
+    pub async fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.shutdown().await;
+        }
+    }
+
+    /// Brings it back.
+    pub async fn restart(&mut self) {
+        assert!(self.running.is_none(), "{} runs already", self.cluster);
+        self.running = Some(run(&self.folder, self.address, &self.cluster).await);
+    }
+
+    /// The administrator's setup of the stage.
+    pub async fn setup(&self) -> Setup {
+        Setup::connect(&std::fs::read_to_string(&self.kubeconfig).unwrap(), &self.cluster).await.unwrap()
+    }
+
+    /// A kubeconfig with a token of this site.
+    #[must_use]
+    pub fn kubeconfig_with(&self, user: &str, token: &str) -> String {
+        cluster::kubeconfig(self.running.as_ref().unwrap(), &self.cluster, user, token)
+    }
+
+    /// An object, if it is there.
+    pub async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Value> {
+        let key = ObjectKey::new(namespace, name);
+        self.api.get_opt(resource, &key).await.unwrap_or_else(|error| panic!("{}: get {namespace}/{name}: {error}", self.cluster))
+    }
+
+    /// All objects of a kind.
+    pub async fn list(&self, resource: &Resource) -> Vec<Value> {
+        self.api.list(resource, &ListQuery::default()).await.unwrap_or_else(|error| panic!("{}: list: {error}", self.cluster))
+    }
+
+    /// `namespace/name` of all objects of a kind.
+    pub async fn names(&self, resource: &Resource) -> Vec<String> {
+        let key = |object: &Value| {
+            let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+            format!("{}/{}", text("namespace"), text("name"))
+        };
+        self.list(resource).await.iter().map(key).collect()
+    }
+
+    /// Creates or changes an object, as `kubectl apply --server-side --force-conflicts` does.
+    pub async fn apply(&self, resource: &Resource, object: &Value) -> Value {
+        let key = ObjectKey::of(object).unwrap();
+        let mut object = object.clone();
+        object["apiVersion"] = json!(resource.api_version());
+        object["kind"] = json!(resource.kind);
+        let applied = self.api.apply(resource, &key, &object, ADMIN, Subresource::Main).await;
+        applied.unwrap_or_else(|error| panic!("{}: apply {key:?}: {error}", self.cluster))
+    }
+
+    /// A merge patch.
+    pub async fn patch(&self, resource: &Resource, namespace: &str, name: &str, patch: &Value) -> Value {
+        let key = ObjectKey::new(namespace, name);
+        let patched = self.api.merge_patch(resource, &key, Subresource::Main, patch, ADMIN).await;
+        patched.unwrap_or_else(|error| panic!("{}: patch {namespace}/{name}: {error}", self.cluster))
+    }
+
+    /// A merge patch of the status.
+    pub async fn patch_status(&self, resource: &Resource, namespace: &str, name: &str, status: &Value) -> Value {
+        let key = ObjectKey::new(namespace, name);
+        let patched = self.api.merge_patch(resource, &key, Subresource::Status, &json!({"status": status}), ADMIN).await;
+        patched.unwrap_or_else(|error| panic!("{}: patch status of {namespace}/{name}: {error}", self.cluster))
+    }
+
+    /// Asks for an object's deletion; does not wait.
+    pub async fn delete(&self, resource: &Resource, namespace: &str, name: &str) {
+        let Some(object) = self.get(resource, namespace, name).await else { return };
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        let deleted = self.api.delete(resource, &ObjectKey::new(namespace, name), uid).await;
+        deleted.unwrap_or_else(|error| panic!("{}: delete {namespace}/{name}: {error}", self.cluster));
+    }
+
+    /// Makes a namespace.
+    pub async fn namespace(&self, name: &str) {
+        self.apply(&core("namespaces"), &json!({"metadata": {"name": name}})).await;
+    }
+}
+
+async fn run(folder: &Path, listen: SocketAddr, cluster: &str) -> ControlPlane {
+
+    let options = controlplane::Options {
+        data_dir: Some(folder.join("data")),
+        listen,
+        clusters: vec![cluster.to_owned()],
+        ..Default::default()
+    };
+    // The port of the one before may linger for a moment.
+    for _ in 0..50 {
+        match ControlPlane::start(options.clone()).await {
+            Ok(running) => return running,
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    ControlPlane::start(options).await.unwrap()
+}

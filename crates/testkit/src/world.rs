@@ -1,0 +1,342 @@
+//! A world: a provider and a consumer on API servers of their own, a login, a backend, an operator and an agent. In: a
+//! service and the program under test. Out: parts that can be looked at, stopped and started again.
+//!
+//! Backend and agent run with the rights that the contract generates; only operator and scenario are administrators.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backend::config::KubeSource;
+use backend::identity::oidc::OidcConfig;
+use kube_bind::issuer::{self, Issuer, SigningKey};
+use kube_bind::stage::{Login, cluster};
+use kube_bind_api::constants::KONNECTOR;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::program::{Ended, Person};
+use crate::service::Service;
+use crate::site::{Site, bindings};
+use crate::{eventually, operator};
+
+/// Members of this group may bind.
+const GROUP: &str = "developers";
+
+/// Tasks that end together.
+#[derive(Default)]
+struct Running {
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    async fn stop(&mut self) {
+        self.shutdown.cancel();
+        for task in self.tasks.drain(..) {
+            let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+        }
+        self.shutdown = CancellationToken::new();
+    }
+
+    /// Without a goodbye.
+    fn kill(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        self.shutdown.cancel();
+        self.shutdown = CancellationToken::new();
+    }
+}
+
+/// A provider: API server, backend, operator.
+pub struct Provider {
+    /// Its API server.
+    pub site: Site,
+    /// What it offers.
+    pub service: Service,
+    /// URL of its backend, without path.
+    pub server: String,
+    /// Its name for people.
+    pub pretty_name: String,
+    config: backend::Config,
+    backend: Running,
+    operator: Running,
+}
+
+/// A consumer: API server, agent, and the person who administrates it.
+pub struct Consumer {
+    /// Its API server.
+    pub site: Site,
+    /// Its administrator.
+    pub person: Person,
+    /// Kubeconfig of the agent's ServiceAccount.
+    pub agent_kubeconfig: String,
+    agent: Running,
+}
+
+/// Everything.
+pub struct World {
+    folder: TempDir,
+    program: PathBuf,
+    issuer: Issuer,
+    /// Who can log in.
+    pub logins: Vec<Login>,
+    /// The providers.
+    pub providers: Vec<Provider>,
+    /// The consumers.
+    pub consumers: Vec<Consumer>,
+    shutdown: CancellationToken,
+}
+
+impl World {
+    /// One provider with `service`, one consumer; `program` is `kube-bind`.
+    pub async fn new(program: &str, service: Service) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new();
+        let person = |name: &str| issuer::Person {
+            subject: format!("{name}-subject"),
+            username: name.to_owned(),
+            password: format!("{name}-password").into(),
+            email: format!("{name}@example.com"),
+            name: name.to_owned(),
+            groups: vec![GROUP.to_owned()],
+        };
+        let people = vec![person("ada"), person("bob")];
+        let logins = people.iter().map(|p| Login { username: p.username.clone(), password: p.password.clone(), email: p.email.clone() });
+        let logins = logins.collect();
+        let options = issuer::Options { listen: any(), key: SigningKey::generate().unwrap(), people, clients: Vec::new() };
+        let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
+        let program = PathBuf::from(program);
+        let mut world = Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown };
+        world.add_provider(service).await;
+        world.add_consumer().await;
+        world
+    }
+
+    /// Where files of the scenario may lie.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The first provider.
+    pub fn provider(&mut self) -> &mut Provider {
+        &mut self.providers[0]
+    }
+
+    /// The first consumer.
+    pub fn consumer(&mut self) -> &mut Consumer {
+        &mut self.consumers[0]
+    }
+
+    /// The service of the first provider.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.providers[0].service.clone()
+    }
+
+    /// One more provider.
+    pub async fn add_provider(&mut self, service: Service) {
+        let number = self.providers.len() + 1;
+        let name = format!("provider{number}");
+        let site = Site::start(&self.folder.path().join(&name), &name).await;
+        let setup = site.setup().await;
+        setup.provider(&apimachinery::yaml::write(&service.crd()), &apimachinery::yaml::write(&service.template())).await.unwrap();
+        let token = setup.token(cluster::NAMESPACE, cluster::BACKEND).await.unwrap();
+        let listen = free_port().await;
+        let server = format!("http://{listen}");
+        let client = issuer::Client {
+            id: name.clone(),
+            secret: format!("{name}-secret").into(),
+            name: name.clone(),
+            redirect_uris: vec![format!("{server}/api/callback")],
+        };
+        self.issuer.register(client.clone());
+        let pretty_name = format!("Provider {number} Inc.");
+        let config = backend::Config {
+            kube: KubeSource::Text(site.kubeconfig_with("backend", &token)),
+            listen,
+            external_url: Some(Url::parse(&server).unwrap()),
+            pretty_name: pretty_name.clone(),
+            oidc: Some(OidcConfig {
+                issuer_url: self.issuer.url().to_owned(),
+                client_id: client.id,
+                client_secret: Some(client.secret),
+                allowed_groups: vec![GROUP.to_owned()],
+                ..OidcConfig::default()
+            }),
+            signing_key: Some(format!("the signing key of {name}, long enough").into_bytes()),
+            ..backend::Config::default()
+        };
+        let mut provider =
+            Provider { site, service, server, pretty_name, config, backend: Running::default(), operator: Running::default() };
+        provider.start_backend().await;
+        provider.start_operator();
+        self.providers.push(provider);
+    }
+
+    /// One more consumer.
+    pub async fn add_consumer(&mut self) {
+        let name = format!("consumer{}", self.consumers.len() + 1);
+        let folder = self.folder.path().join(&name);
+        let site = Site::start(&folder, &name).await;
+        let setup = site.setup().await;
+        setup.consumer().await.unwrap();
+        let token = setup.token(cluster::NAMESPACE, KONNECTOR).await.unwrap();
+        let person = Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
+        std::fs::create_dir_all(&person.home).unwrap();
+        let agent_kubeconfig = site.kubeconfig_with(KONNECTOR, &token);
+        let mut consumer = Consumer { site, person, agent_kubeconfig, agent: Running::default() };
+        consumer.start_agent().await;
+        self.consumers.push(consumer);
+    }
+
+    /// Binds what a provider offers in the consumer, as a person does: browser, login, consent, bind; claims accepted.
+    pub async fn bind(&self, consumer: usize, provider: usize) -> Ended {
+        let url = format!("{}/kubernetes", self.providers[provider].server);
+        let words = [url.as_str(), "--skip-browser", "--accept-claims"];
+        self.consumers[consumer].person.bind_in_browser(&words, &self.logins[0], None).await
+    }
+
+    /// [`World::new`] with the first consumer bound to the first provider.
+    pub async fn bound(program: &str, service: Service) -> Self {
+        let world = Self::new(program, service).await;
+        let _ = world.bind(0, 0).await.ok();
+        world
+    }
+
+    /// The name of the first consumer's binding to a provider.
+    #[must_use]
+    pub fn binding(&self, provider: usize) -> String {
+        self.providers[provider].service.plural.clone()
+    }
+
+    /// The provider's copy of a consumer's object.
+    pub async fn copy(&self, provider: usize, name: &str) -> Option<Value> {
+        let provider = &self.providers[provider];
+        let copies = provider.site.list(&provider.service.resource()).await;
+        copies.into_iter().find(|copy| copy["metadata"]["name"] == name)
+    }
+
+    /// Waits for a phase of the first consumer's binding.
+    pub async fn phase(&self, binding: &str, phase: &str) {
+        eventually(&format!("binding {binding} is {phase}"), async || {
+            let binding = self.consumers[0].site.get(&bindings(), "", binding).await.unwrap_or_default();
+            if binding["status"]["phase"] == phase { Ok(()) } else { Err(binding["status"].to_string()) }
+        })
+        .await;
+    }
+
+    /// Makes an object at the first consumer and waits until its status is back.
+    pub async fn make(&self, namespace: &str, name: &str, secret: &str) -> Value {
+        let service = self.service();
+        self.consumers[0].site.apply(&service.resource(), &service.object(namespace, name, secret)).await;
+        self.running(namespace, name).await
+    }
+
+    /// Waits until an object of the first consumer has the operator's status.
+    pub async fn running(&self, namespace: &str, name: &str) -> Value {
+        let resource = self.service().resource();
+        eventually(&format!("{namespace}/{name} is Running"), async || {
+            let object = self.consumers[0].site.get(&resource, namespace, name).await.unwrap_or_default();
+            if object["status"]["phase"] == "Running" { Ok(object) } else { Err(object.to_string()) }
+        })
+        .await
+    }
+
+    /// Ends everything.
+    pub async fn end(mut self) {
+        for consumer in &mut self.consumers {
+            consumer.agent.stop().await;
+        }
+        for provider in &mut self.providers {
+            provider.operator.stop().await;
+            provider.backend.stop().await;
+            provider.site.stop().await;
+        }
+        for consumer in &mut self.consumers {
+            consumer.site.stop().await;
+        }
+        self.shutdown.cancel();
+    }
+}
+
+impl Provider {
+    /// Starts the backend and waits until it answers.
+    pub async fn start_backend(&mut self) {
+        let (ready, answers) = tokio::sync::oneshot::channel();
+        let (config, shutdown) = (self.config.clone(), self.backend.shutdown.clone());
+        self.backend.tasks.push(tokio::spawn(async move {
+            if let Err(error) = backend::run(config, shutdown, Some(ready)).await {
+                eprintln!("the backend ended: {error}");
+            }
+        }));
+        answers.await.unwrap();
+    }
+
+    /// Stops the backend.
+    pub async fn stop_backend(&mut self) {
+        self.backend.stop().await;
+    }
+
+    /// Starts the operator.
+    pub fn start_operator(&mut self) {
+        let shutdown = self.operator.shutdown.clone();
+        self.operator.tasks.push(operator::start(self.site.api.clone(), self.service.clone(), shutdown));
+    }
+
+    /// Stops the operator.
+    pub async fn stop_operator(&mut self) {
+        self.operator.stop().await;
+    }
+}
+
+impl Consumer {
+    /// Starts the agent.
+    pub async fn start_agent(&mut self) {
+        let mut config = konnector::Config::from_kubeconfig(&self.agent_kubeconfig).await.unwrap();
+        config.identity = "scenario".to_owned();
+        let shutdown = self.agent.shutdown.clone();
+        self.agent.tasks.push(tokio::spawn(async move {
+            if let Err(error) = konnector::run(config, shutdown).await {
+                eprintln!("the agent ended: {error}");
+            }
+        }));
+        let before = jiff::Timestamp::now();
+        let leases = kube_client::resource::Resource::new("coordination.k8s.io", "v1", "leases", "Lease");
+        eventually("the agent holds its Lease", async || {
+            let lease = self.site.get(&leases, "kube-bind", "kube-bind").await.unwrap_or_default();
+            let renewed = lease["spec"]["renewTime"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+            if renewed.is_some_and(|renewed| renewed >= before) { Ok(()) } else { Err(lease.to_string()) }
+        })
+        .await;
+    }
+
+    /// Stops the agent.
+    pub async fn stop_agent(&mut self) {
+        self.agent.stop().await;
+    }
+
+    /// Ends the agent without a goodbye, in the middle of whatever it does.
+    pub fn kill_agent(&mut self) {
+        self.agent.kill();
+    }
+
+    /// Conditions and phase of a binding.
+    pub async fn binding_status(&self, binding: &str) -> Value {
+        self.site.get(&bindings(), "", binding).await.map(|binding| binding["status"].clone()).unwrap_or(json!(null))
+    }
+}
+
+fn any() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+async fn free_port() -> SocketAddr {
+    tokio::net::TcpListener::bind(any()).await.unwrap().local_addr().unwrap()
+}
