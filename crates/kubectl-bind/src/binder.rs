@@ -58,9 +58,7 @@ impl Bind {
     /// Everything that can be found out before the first write (and, in the browser flow, before the question).
     pub(crate) async fn check(&self) -> Result<(), CliError> {
         for request in &self.requests {
-            if let Some(reason) = bad_name(&request.name) {
-                return Err(CliError::BadName { name: request.name.clone(), reason });
-            }
+            check_name(&request.name)?;
         }
         let missing = self.consumer.missing(&NEEDED).await?;
         if !missing.is_empty() {
@@ -385,6 +383,38 @@ pub(crate) fn endpoint(kubeconfig: &[u8]) -> Option<(String, String)> {
     Some((cluster.server?.trim_end_matches('/').to_owned(), context.namespace?))
 }
 
+/// Where [`with_export_url`] puts the URL: kubeconfigs have room for such.
+const EXTENSION: &str = "kube-bind.io/export";
+
+/// The kubeconfig with a note of what the user bound, so that a bind from a file can show it too. A kubeconfig that
+/// cannot be read is given back as it is.
+pub(crate) fn with_export_url(kubeconfig: &[u8], url: &str) -> Vec<u8> {
+    let note = |config: &mut Value| -> Option<()> {
+        let cluster = config.pointer_mut("/clusters/0/cluster")?.as_object_mut()?;
+        cluster.insert("extensions".to_owned(), json!([{"name": EXTENSION, "extension": {"url": url}}]));
+        Some(())
+    };
+    let config = std::str::from_utf8(kubeconfig).ok().and_then(|text| apimachinery::yaml::document(text).ok());
+    let noted = config.and_then(|mut config| note(&mut config).map(|()| apimachinery::yaml::write(&config)));
+    noted.map_or_else(|| kubeconfig.to_vec(), String::into_bytes)
+}
+
+/// The note of [`with_export_url`], and the kubeconfig without it.
+pub(crate) fn take_export_url(kubeconfig: &[u8]) -> (Option<String>, Vec<u8>) {
+    let config = std::str::from_utf8(kubeconfig).ok().and_then(|text| apimachinery::yaml::document(text).ok());
+    let Some(mut config) = config else { return (None, kubeconfig.to_vec()) };
+    let cluster = config.pointer_mut("/clusters/0/cluster").and_then(Value::as_object_mut);
+    let Some(Value::Array(extensions)) = cluster.and_then(|cluster| cluster.remove("extensions")) else {
+        return (None, kubeconfig.to_vec());
+    };
+    let ours = extensions.iter().find(|extension| text(extension, "/name") == EXTENSION);
+    let url = ours.map(|extension| text(extension, "/extension/url").to_owned()).filter(|url| !url.is_empty());
+    match url {
+        Some(url) => (Some(url), apimachinery::yaml::write(&config).into_bytes()),
+        None => (None, kubeconfig.to_vec()),
+    }
+}
+
 fn find<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
     objects.iter().find(|object| text(object, "/metadata/name") == name)
 }
@@ -407,6 +437,11 @@ fn same_resources(there: &Value, request: &Request) -> bool {
     have.sort();
     want.sort();
     have == want
+}
+
+/// Refuses a name that cannot name a binding.
+pub(crate) fn check_name(name: &str) -> Result<(), CliError> {
+    bad_name(name).map_or(Ok(()), |reason| Err(CliError::BadName { name: name.to_owned(), reason }))
 }
 
 /// Why a name cannot name a binding: it becomes a label's value and part of other names.
@@ -440,6 +475,11 @@ mod tests {
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: k, cluster: {server: 'https://p:1/'}}]\ncontexts: [{name: c, context: {cluster: k, user: u, namespace: n}}]\nusers: [{name: u, user: {token: t}}]\n";
         assert_eq!(endpoint(text.as_bytes()), Some(("https://p:1".into(), "n".into())));
         assert_eq!(endpoint(b"nonsense"), None);
+        let noted = with_export_url(text.as_bytes(), "https://p/exports");
+        assert_eq!(endpoint(&noted), endpoint(text.as_bytes()));
+        let (url, plain) = take_export_url(&noted);
+        assert_eq!((url.as_deref(), endpoint(&plain)), (Some("https://p/exports"), endpoint(text.as_bytes())));
+        assert_eq!(take_export_url(text.as_bytes()), (None, text.as_bytes().to_vec()));
     }
 
     #[test]

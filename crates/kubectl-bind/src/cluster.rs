@@ -37,6 +37,10 @@ impl Cluster {
     async fn local(common: &Common, side: &'static str) -> Result<Self, CliError> {
         let connection = match &common.kubeconfig {
             Some(path) => connect::from_file(path, common.context.as_deref()).await,
+            None if !found_by_environment() => {
+                let reason = "KUBECONFIG is not set and there is no ~/.kube/config".to_owned();
+                return Err(CliError::NoKubeconfig { side, reason });
+            }
             None => connect::from_environment(common.context.as_deref()).await,
         };
         let connection = connection.map_err(|error| CliError::NoKubeconfig { side, reason: error.to_string() })?;
@@ -144,6 +148,13 @@ impl Cluster {
         }
         Ok(missing)
     }
+}
+
+/// Whether there is anything for a kubeconfig to come from.
+fn found_by_environment() -> bool {
+    std::env::var_os("KUBECONFIG").is_some()
+        || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+        || std::env::home_dir().is_some_and(|home| home.join(".kube").join("config").exists())
 }
 
 /// Something that a user may or may not do.

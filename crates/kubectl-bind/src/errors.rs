@@ -13,6 +13,8 @@ pub(crate) enum CliError {
     ServerUnreachable { url: String, reason: String },
     #[error("the provider's server {url} cannot be trusted: {reason}. Pass its CA with --server-ca-file")]
     ServerTls { url: String, reason: String },
+    #[error("the provider's server {url} does not speak TLS ({reason}). Should the URL start with http://?")]
+    ServerNoTls { url: String, reason: String },
     #[error("the provider's server has nothing to bind at {url}{details}. Ask the provider for the right URL")]
     NothingThere { url: String, details: String },
     #[error("{url} is not a kube-bind server: {reason}. Ask the provider for the right URL")]
@@ -54,8 +56,8 @@ pub(crate) enum CliError {
     #[error("the manifest {origin}: {reason}")]
     Manifest { origin: String, reason: String },
 
-    #[error("{claims}the permission claims were not accepted, so nothing was bound. Accept them with --accept-claims{how}")]
-    ClaimsNotAccepted { claims: String, how: &'static str },
+    #[error("nothing was bound: {count} permission claims were not accepted. Accept them with --accept-claims{how}")]
+    ClaimsNotAccepted { count: usize, how: &'static str },
     #[error("nothing was bound: the permission claims were not accepted")]
     ClaimsDeclined,
 

@@ -173,7 +173,9 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> CliError {
     let reason = chain(&error.without_url_ref());
     let lower = reason.to_lowercase();
     let url = recorded_url(url);
-    if ["certificate", "tls", "corruptmessage", "handshake", "unknownissuer"].iter().any(|word| lower.contains(word)) {
+    if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
+        CliError::ServerNoTls { url, reason }
+    } else if ["certificate", "tls", "handshake", "unknownissuer"].iter().any(|word| lower.contains(word)) {
         CliError::ServerTls { url, reason }
     } else {
         CliError::ServerUnreachable { url, reason }

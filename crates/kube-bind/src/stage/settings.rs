@@ -76,7 +76,8 @@ impl Settings {
             .map(|(username, name)| Person {
                 subject: format!("{username}-{}", &self.secret(&format!("subject-{username}"))[..8]),
                 username: username.to_owned(),
-                password: self.secret(&format!("password-{username}"))[..16].to_owned().into(),
+                // Something to type: no signs.
+                password: self.secret(&format!("password-{username}")).chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().into(),
                 email: format!("{username}@kube-bind.localhost"),
                 name: name.to_owned(),
                 groups: vec![GROUP.to_owned()],

@@ -8,7 +8,7 @@ use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_in_the_middle_of_500_writes_loses_nothing() {
     let mut world = World::bound(super::PROGRAM, Service::new(41).without_claims()).await;
     let service = world.service();

@@ -5,7 +5,7 @@ use std::path::Path;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY};
 
 use crate::args::{ApiserviceArgs, Common};
-use crate::binder::{Bind, Credential, kubeconfig_of};
+use crate::binder::{Bind, Credential, kubeconfig_of, take_export_url};
 use crate::cluster::{Cluster, kinds};
 use crate::commands::{bind, catalogue};
 use crate::consent::{self, Source};
@@ -32,16 +32,16 @@ pub(crate) async fn run(args: ApiserviceArgs, common: &Common) -> Result<(), Cli
         return print::documents(&bind::documents(&requests, None), args.dry_run.output);
     }
     let consumer = Cluster::consumer(common).await?;
-    let credential = credential(&args, &consumer).await?;
-    let url = from_url.map(|text| parse_url(&text).map(|url| recorded_url(&url))).transpose()?;
+    let (credential, noted) = credential(&args, &consumer).await?;
+    let url = from_url.map(|text| parse_url(&text).map(|url| recorded_url(&url))).transpose()?.or(noted);
     consent::decide(&mut requests, "The provider", args.consent.accept_claims, Source::File)?;
     let bind = Bind { consumer, credential, requests, url, agent: args.agent };
     bind.check().await?;
     bind::report(&bind.perform().await?)
 }
 
-/// The kubeconfig for the provider from a file or from a Secret in the consumer cluster.
-async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<Credential, CliError> {
+/// The kubeconfig for the provider from a file or from a Secret in the consumer cluster, and the URL noted in it.
+async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<(Credential, Option<String>), CliError> {
     let (kubeconfig, origin, secret) = if let Some(path) = &args.remote_kubeconfig {
         (read_file(path)?, path.display().to_string(), None)
     } else if let (Some(namespace), Some(name)) = (&args.remote_kubeconfig_namespace, &args.remote_kubeconfig_name) {
@@ -55,12 +55,13 @@ async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<Credent
     } else {
         return Err(CliError::NoRemoteKubeconfig);
     };
+    let (noted, kubeconfig) = take_export_url(&kubeconfig);
     let kubeconfig = match &args.remote_namespace {
         Some(namespace) => with_namespace(&kubeconfig, namespace, &origin)?,
         None => kubeconfig,
     };
     let secret = secret.filter(|_| args.remote_namespace.is_none());
-    Ok(Credential { provider: Cluster::contract(&kubeconfig, &origin).await?, kubeconfig, secret })
+    Ok((Credential { provider: Cluster::contract(&kubeconfig, &origin).await?, kubeconfig, secret }, noted))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::args::{BindArgs, Common};
-use crate::binder::{Bind, Bound, Credential};
+use crate::binder::{self, Bind, Bound, Credential};
 use crate::browser::{self, Answer, Trip};
 use crate::cluster::{Cluster, text};
 use crate::consent::{self, Source};
@@ -21,6 +21,9 @@ use crate::server::{ProviderServer, parse_url, recorded_url};
 
 pub(crate) async fn run(args: BindArgs, common: &Common) -> Result<(), CliError> {
     let url = parse_url(args.url.as_deref().ok_or(CliError::NoUrl)?)?;
+    if let Some(name) = &args.name {
+        binder::check_name(name)?;
+    }
     // The cluster first: nobody should log in for a bind that cannot work.
     let consumer = Cluster::consumer(common).await?;
     let identity = match &args.cluster_identity {

@@ -5,11 +5,12 @@ use serde_json::Value;
 use url::Url;
 
 use crate::args::{Common, ListFormat};
+use crate::binder::with_export_url;
 use crate::cluster::{Cluster, text};
 use crate::errors::CliError;
 use crate::logins::{Login, Logins, origin};
 use crate::print::{self, age, or_none};
-use crate::server::{ProviderServer, parse_url};
+use crate::server::{ProviderServer, parse_url, recorded_url};
 
 /// The login for a URL (or the last one), and its server.
 pub(crate) fn logged_in(url: Option<&str>, common: &Common) -> Result<(ProviderServer, Login, Option<Url>), CliError> {
@@ -65,7 +66,7 @@ pub(crate) async fn kubeconfig(url: Option<&str>, identity: Option<String>, comm
     let list = server.list("templates", &login.token).await?;
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     let names: Vec<&str> = items.iter().map(|item| text(item, "/metadata/name")).collect();
-    let named = url.and_then(|url| url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)));
+    let named = url.as_ref().and_then(|url| url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)));
     let mut candidates: Vec<&str> = names.iter().copied().filter(|name| named.as_deref() == Some(*name)).collect();
     if candidates.is_empty() {
         candidates = names;
@@ -77,7 +78,10 @@ pub(crate) async fn kubeconfig(url: Option<&str>, identity: Option<String>, comm
     };
     for offering in candidates {
         match server.bind(&login.token, offering, offering, &identity, false).await {
-            Ok(response) => return print::line(&String::from_utf8_lossy(&response.kubeconfig.0)),
+            Ok(response) => {
+                let url = recorded_url(url.as_ref().unwrap_or(&login.server));
+                return print::line(&String::from_utf8_lossy(&with_export_url(&response.kubeconfig.0, &url)));
+            }
             Err(error) => refusal = error,
         }
     }
