@@ -472,8 +472,8 @@ mod tests {
 
     #[test]
     fn a_kubeconfig_is_known_by_server_and_namespace() {
-        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: k, cluster: {server: 'https://p:1/'}}]\ncontexts: [{name: c, context: {cluster: k, user: u, namespace: n}}]\nusers: [{name: u, user: {token: t}}]\n";
-        assert_eq!(endpoint(text.as_bytes()), Some(("https://p:1".into(), "n".into())));
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: k, cluster: {server: 'https://p:1/'}}]\ncontexts: [{name: c, context: {cluster: k, user: u, namespace: ns}}]\nusers: [{name: u, user: {token: t}}]\n";
+        assert_eq!(endpoint(text.as_bytes()), Some(("https://p:1".into(), "ns".into())));
         assert_eq!(endpoint(b"nonsense"), None);
         let noted = with_export_url(text.as_bytes(), "https://p/exports");
         assert_eq!(endpoint(&noted), endpoint(text.as_bytes()));
