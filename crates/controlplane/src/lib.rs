@@ -41,5 +41,6 @@ pub mod server;
 pub mod store;
 
 pub use api::{Api, ObjectRef, Subscription};
+pub use auth::{Access, AccessLog, Purpose};
 pub use request::{ALL_CLUSTERS, Attributes, ObjectReader, UserInfo};
 pub use server::{ControlPlane, Options, StartError};

@@ -11,12 +11,14 @@
 //! kube-apiserver would give. Nothing here does IO but reading and writing the signing key at start; objects come
 //! through [`ObjectReader`], the time as an argument.
 //!
+//! - [`access`]: the record of decisions, for those who want one.
 //! - [`signing`]: the key that signs tokens, kept in the data folder.
 //! - [`service_account`]: tokens of ServiceAccounts, made and checked against the objects they are bound to.
 //! - [`certificate`]: client certificates, which name their logical cluster.
 //! - [`rbac`]: the authorizer, what everyone has from the start, and escalation prevention.
 //! - [`review`]: SubjectAccessReview and its relatives, TokenReview, TokenRequest.
 
+pub mod access;
 pub mod certificate;
 pub mod rbac;
 pub mod review;
@@ -28,12 +30,14 @@ pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use apimachinery::status::StatusError;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use serde_json::Value;
 
+pub use access::{Access, AccessLog, Purpose};
 pub use rbac::escalation::RbacWrite;
 pub use rbac::{Decision, Rbac, forbidden};
 pub use signing::{SigningError, SigningKey};
@@ -107,6 +111,11 @@ impl Auth {
             None => SigningKey::generate()?,
         };
         Ok(Self::new(key))
+    }
+
+    /// Tells somebody of every decision from now on.
+    pub fn observe(&mut self, log: Option<Arc<dyn AccessLog>>) {
+        self.rbac.observer = access::Observer(log);
     }
 
     /// Accepts a fixed token from now on.
@@ -227,6 +236,7 @@ impl Auth {
         attributes: &Attributes,
     ) -> Result<(), StatusError> {
         let decision = self.authorize(reader, user, attributes);
+        self.rbac.observer.request(user, attributes, decision.allowed);
         if decision.allowed { Ok(()) } else { Err(forbidden(user, attributes, &decision.reason)) }
     }
 

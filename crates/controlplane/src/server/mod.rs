@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use data_dir::DataDir;
 
 use crate::api::Api;
-use crate::auth::Auth;
+use crate::auth::{AccessLog, Auth};
 use crate::clusters::Clusters;
 use crate::core::{Clock, Core};
 use crate::http::Front;
@@ -52,6 +52,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// Where the time comes from.
     pub clock: Clock,
+    /// Told of every authorisation decision; `None` costs nothing.
+    pub access_log: Option<Arc<dyn AccessLog>>,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             clusters: vec![crate::http::path::DEFAULT_CLUSTER.to_owned()],
             names: Vec::new(),
             clock: Arc::new(Timestamp::now),
+            access_log: None,
         }
     }
 }
@@ -123,7 +126,8 @@ impl ControlPlane {
             None => Box::new(MemoryLog::new((options.clock)())),
         };
         let store = Store::open(log)?;
-        let auth = Auth::open(data.as_ref().map(DataDir::path))?;
+        let mut auth = Auth::open(data.as_ref().map(DataDir::path))?;
+        auth.observe(options.access_log.clone());
         let clusters = Arc::new(Clusters::new(builtin::resources()));
         clusters.attach(&store);
         let core = Arc::new(Core {

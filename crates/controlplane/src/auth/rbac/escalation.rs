@@ -162,7 +162,11 @@ fn may(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>, verb: &str
         name: name.into(),
         ..Attributes::default()
     };
-    rbac.authorize(reader, write.user, &attributes).allowed
+    let allowed = rbac.authorize(reader, write.user, &attributes).allowed;
+    if allowed {
+        rbac.observer.grant(write.user, &attributes);
+    }
+    allowed
 }
 
 /// The user's own rules in the scope of the object must cover `granted`.
@@ -171,6 +175,7 @@ fn confirm(rbac: &Rbac, reader: &dyn ObjectReader, write: &RbacWrite<'_>, grante
     let (held, errors) = rbac.rules_for(reader, write.user, write.cluster, namespace);
     let missing = uncovered(&held, granted);
     if missing.is_empty() {
+        rbac.observer.grant_rules(write.user, write.cluster, write.namespace, granted);
         return Ok(());
     }
     let mut message = format!(

@@ -22,6 +22,7 @@ use serde_json::Value;
 
 pub use rules::Rule;
 
+use crate::auth::access::Observer;
 use crate::request::{Attributes, ObjectReader, UserInfo};
 
 /// API group of Roles and bindings.
@@ -99,6 +100,8 @@ type Visitor<'v> = dyn FnMut(Result<(Origin<'_>, &[Rule]), StatusError>) -> Cont
 pub struct Rbac {
     // The Arc beside the compiled form keeps the address from being used again.
     compiled: RwLock<HashMap<usize, (Arc<Value>, Compiled)>>,
+    /// Told of what requests and written roles rest on.
+    pub(crate) observer: Observer,
 }
 
 impl Rbac {
