@@ -32,6 +32,8 @@ pub enum Ensured {
         crd: Value,
         /// To be remembered.
         written: Written,
+        /// Somebody had changed it since we wrote the same; it was put back.
+        reverted: bool,
     },
     /// Cannot be, for this reason.
     Refused(Problem),
@@ -61,7 +63,7 @@ pub async fn ensure(
         return match api.apply_create_only(&resources::crds(), &key, &body, MANAGER).await {
             Ok(made) => {
                 tracing::info!(crd = %key, binding = name, "CRD created");
-                Ok(ready(made, meant))
+                Ok(ready(made, meant, false))
             }
             Err(error) => refuse_or_fail(error, reason::CRD_CREATE_FAILED),
         };
@@ -88,8 +90,9 @@ pub async fn ensure(
     let same = owned == Some(meant)
         || known.as_ref().is_some_and(|w| w.uid == live_uid && w.meant == meant && w.result == owned);
     if same && !strip {
-        return Ok(ready(live, meant));
+        return Ok(ready(live, meant, false));
     }
+    let reverted = !strip && known.is_some_and(|w| w.uid == live_uid && w.meant == meant);
     if strip {
         // An owner reference would let the garbage collector delete every object of the kind with the binding.
         let patch = json!({"metadata": {"uid": live_uid, "ownerReferences": null}});
@@ -97,17 +100,17 @@ pub async fn ensure(
     }
     match api.apply_update_only(&resources::crds(), &key, &body, &live_uid, MANAGER).await {
         Ok(made) => {
-            tracing::info!(crd = %key, binding = name, "CRD brought up to date");
-            Ok(ready(made, meant))
+            tracing::info!(crd = %key, binding = name, reverted, "CRD brought up to date");
+            Ok(ready(made, meant, reverted))
         }
         Err(error) => refuse_or_fail(error, reason::CRD_UPDATE_FAILED),
     }
 }
 
-fn ready(crd: Value, meant: Digest) -> Ensured {
+fn ready(crd: Value, meant: Digest, reverted: bool) -> Ensured {
     let uid = crd["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let result = fields::owned(&crd, FIELD_MANAGER, None).map(|o| owned_digest(&o));
-    Ensured::Ready { crd, written: Written { uid, meant, result } }
+    Ensured::Ready { crd, written: Written { uid, meant, result }, reverted }
 }
 
 /// Why the kind is not served yet, from the CRD's own conditions.

@@ -11,7 +11,7 @@ mod remote;
 mod unbind;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub struct BindingState {
     kinds: HashMap<String, RunningKind>,
     claims: Option<Arc<ClaimSync>>,
     crds: HashMap<String, crd::Written>,
+    /// CRDs that the export asks for, whether we may write them or not.
+    wanted: BTreeSet<String>,
 }
 
 struct RunningKind {
@@ -57,7 +59,7 @@ struct RunningKind {
 impl BindingState {
     /// Whether a CRD is one of this binding's.
     pub fn concerns_crd(&self, name: &str) -> bool {
-        self.kinds.contains_key(name) || self.crds.contains_key(name)
+        self.wanted.contains(name) || self.kinds.contains_key(name) || self.crds.contains_key(name)
     }
 
     /// The map of namespaces changed.
@@ -339,10 +341,27 @@ async fn bind_kind(
             ),
         )));
     }
-    let known = provider.bindings.lock().get(name).and_then(|state| state.crds.get(&schema_name).cloned());
+    let known = {
+        let mut bindings = provider.bindings.lock();
+        let state = bindings.entry(name.to_owned()).or_default();
+        state.wanted.insert(schema_name.clone());
+        state.crds.get(&schema_name).cloned()
+    };
     let (crd, written) = match crd::ensure(&provider.consumer.api, binding, &schema.spec, known).await? {
-        crd::Ensured::Ready { crd, written } => (crd, written),
-        crd::Ensured::Refused(problem) => return Ok(KindStep::Refused(problem)),
+        crd::Ensured::Ready { crd, written, reverted } => {
+            if reverted {
+                let message = format!(
+                    "somebody changed CustomResourceDefinition {schema_name}, which belongs to this binding; it was put \
+                     back to what the provider publishes"
+                );
+                let subject = unbind::subject(binding);
+                provider.consumer.events.warn(&subject, "CustomResourceDefinitionReverted", &message).await;
+            }
+            (crd, written)
+        }
+        crd::Ensured::Refused(problem) => {
+            return Ok(KindStep::Refused(left_over(provider, binding, &schema_name).unwrap_or(problem)));
+        }
         crd::Ensured::Terminating => {
             if let Some(running) = provider.bindings.lock().get(name).and_then(|s| s.kinds.get(&schema_name)) {
                 running.sync.set_standing(Standing { frozen: false, teardown: Teardown::Kind });
@@ -368,6 +387,22 @@ async fn bind_kind(
         )));
     };
     Ok(KindStep::Ready { crd_name: schema_name, crd, plan: Box::new(plan), bound })
+}
+
+/// When the CRD carries the mark of a binding that is not there any more: what to say instead.
+fn left_over(provider: &Arc<Provider>, binding: &APIServiceBinding, crd: &str) -> Option<Problem> {
+    let known = provider.consumer.crds.store().get(&ObjectKey::cluster(crd))?;
+    let other = known.summary.binding.clone().filter(|other| Some(other) != binding.metadata.name.as_ref())?;
+    if provider.consumer.bindings.store().get(&ObjectKey::cluster(&other)).is_some() {
+        return None;
+    }
+    Some(Problem::error(
+        reason::FOREIGN_CRD,
+        &format!(
+            "CustomResourceDefinition {crd} and its objects were left here by the binding {other:?}, which is gone: \
+             bind {other:?} again, or delete the CRD with its objects; then this binding goes on by itself"
+        ),
+    ))
 }
 
 /// What a sync of a published kind takes; `None` when no version is served.

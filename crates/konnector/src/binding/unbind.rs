@@ -282,7 +282,8 @@ async fn remove_role_bindings(consumer: &Consumer, name: &str) -> Result<(), Api
     Ok(())
 }
 
-fn subject(binding: &APIServiceBinding) -> Subject {
+/// The binding as the subject of an Event.
+pub fn subject(binding: &APIServiceBinding) -> Subject {
     Subject {
         resource: resources::bindings(),
         key: ObjectKey::cluster(binding.metadata.name.as_deref().unwrap_or_default()),

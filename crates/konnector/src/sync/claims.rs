@@ -1,6 +1,6 @@
 //! What to do about one claimed object: one name of one claimed kind in one consumer namespace. In: which claims select
 //! it and what the consumer said to them, both sides as they are known, and what evidence there is for deletions. Out: at
-//! most one action. Pure; [`crate::claims`] carries it out and checks again against fresh reads.
+//! most one action. Pure; `claims` carries it out and checks again against fresh reads.
 //!
 //! Direction *here* is from provider to consumer, *there* the other way. Nothing is done without an accepted claim but
 //! removing copies of an explicitly rejected one, or of one whose last referrer was seen to go.

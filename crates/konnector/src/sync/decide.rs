@@ -1,5 +1,5 @@
 //! What to do about one object. In: both sides as they are known, the terms of the contract for it, and what was written
-//! before. Out: at most a few actions, in order. Pure; [`crate::kind`] carries them out and feeds back what it sees.
+//! before. Out: at most a few actions, in order. Pure; `kind` carries them out and feeds back what it sees.
 //!
 //! | consumer | provider | then |
 //! |---|---|---|

@@ -1,5 +1,5 @@
 //! The pure core of the agent: the state of both sides in, actions out. No IO, no clock, no randomness; what it decides
-//! is carried out by [`crate::kind`] and [`crate::claims`].
+//! is carried out by `kind` and `claims`.
 //!
 //! ```text
 //!   consumer object ─► summary ─┐                     ┌─► finalizer, create/update/delete at the provider
