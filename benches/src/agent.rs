@@ -1,0 +1,159 @@
+//! The agent as a process of its own. In: its kubeconfig. Out: its memory, its processor time, its counters.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Processor time in a second below which a process is at rest; in ticks of 10 ms.
+const REST: u64 = 3;
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    pid: u32,
+    address: String,
+    started: Instant,
+}
+
+/// Writes that the agent counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Writes {
+    /// To the consumer.
+    pub consumer: u64,
+    /// To the provider.
+    pub provider: u64,
+}
+
+impl Agent {
+    /// Starts it and waits until it holds its Lease and its caches are filled. Its log goes beside the kubeconfig.
+    pub async fn start(kubeconfig: &Path) -> Result<Self> {
+        let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
+        let address = format!("127.0.0.1:{port}");
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(kubeconfig.with_extension("log"))?;
+        let mut command = Command::new(program()?);
+        command
+            .args(["konnector", "--log-level", "warn", "--server-address", &address, "--kubeconfig"])
+            .arg(kubeconfig);
+        command.env_remove("RUST_LOG").env_remove("POD_NAME").env_remove("POD_NAMESPACE");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
+        let started = Instant::now();
+        let child = command.spawn().context("cannot start the agent")?;
+        let pid = child.id().context("the agent ended at once")?;
+        let agent = Self { child, pid, address, started };
+        while !agent.leads().await {
+            if started.elapsed() > PATIENCE {
+                bail!("the agent does not take its Lease within {} s", PATIENCE.as_secs());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(agent)
+    }
+
+    /// When its process was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Ends it as an orchestrator does; it gives its Lease back.
+    pub async fn stop(mut self) -> Result<()> {
+        let sent =
+            Command::new("kill").args(["-TERM", &self.pid.to_string()]).status().await.context("cannot run kill")?;
+        if !sent.success() {
+            bail!("kill -TERM {}: {sent}", self.pid);
+        }
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("the agent does not end")??;
+        Ok(())
+    }
+
+    /// Waits until it has nothing to do; the time at which that began, and the processor time it had used by then.
+    pub async fn at_rest(&self, limit: Duration) -> Result<(Instant, Duration)> {
+        let begun = Instant::now();
+        let mut looks: Vec<(Instant, u64)> = Vec::new();
+        loop {
+            let now = Instant::now();
+            let ticks = self.ticks()?;
+            looks.push((now, ticks));
+            let second = looks.iter().rev().find(|(at, _)| now - *at >= Duration::from_secs(1));
+            if let Some((at, before)) = second
+                && ticks - before <= REST
+            {
+                return Ok((*at, Duration::from_millis(10 * ticks)));
+            }
+            if begun.elapsed() > limit {
+                bail!("the agent does not come to rest within {} s", limit.as_secs());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A line of `/proc/<pid>/status`, MiB.
+    pub fn memory(&self, field: &str) -> Result<f64> {
+        memory(&self.pid.to_string(), field)
+    }
+
+    /// What it has written so far.
+    pub async fn writes(&self) -> Result<Writes> {
+        let metrics = self.metrics().await?;
+        Ok(Writes {
+            consumer: value(&metrics, "kube_bind_consumer_writes_total").context("no counter of writes")?,
+            provider: value(&metrics, "kube_bind_provider_writes_total").context("no counter of writes")?,
+        })
+    }
+
+    /// Objects of bound kinds it knows at the consumer.
+    pub async fn objects(&self) -> Result<u64> {
+        value(&self.metrics().await?, "kube_bind_objects").context("no counter of objects")
+    }
+
+    async fn leads(&self) -> bool {
+        let leads = self.metrics().await.is_ok_and(|text| value(&text, "kube_bind_leading") == Some(1));
+        leads && self.get("/readyz").await.is_ok_and(|text| text.contains("200 OK"))
+    }
+
+    async fn metrics(&self) -> Result<String> {
+        self.get("/metrics").await
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+
+    /// Processor time, user and system (proc(5): fields 14 and 15, the name in field 2 may hold spaces).
+    fn ticks(&self) -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the agent has ended")?;
+        let (_, rest) = stat.rsplit_once(')').context("unreadable stat")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field =
+            |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).context("unreadable stat");
+        Ok(field(11)? + field(12)?)
+    }
+}
+
+fn value(metrics: &str, name: &str) -> Option<u64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.trim().parse().ok()
+}
+
+/// A line of `/proc/<pid>/status` in MiB; `self` is this process.
+pub fn memory(pid: &str, field: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    Ok(kib.with_context(|| format!("no {field} in /proc/{pid}/status"))? / 1024.0)
+}
+
+/// This program.
+pub fn program() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
+}
