@@ -18,8 +18,8 @@ use crate::agent::{Agent, program};
 use crate::side::{Operator, Side, until};
 use crate::table::{Table, percentiles};
 
-/// Objects of the large tests.
-const MANY: usize = 10_000;
+/// Objects of the large tests (few in a debug build, which only shows that everything works).
+const MANY: usize = if cfg!(debug_assertions) { 500 } else { 10_000 };
 /// Of the test of delay.
 const RATE: u32 = 100;
 const SECONDS: u32 = 10;
