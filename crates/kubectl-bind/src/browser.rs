@@ -114,22 +114,32 @@ pub(crate) fn open(url: &Url, skip: bool) {
     }
 }
 
-async fn come_back(State(door): State<Arc<Door>>, Query(query): Query<HashMap<String, String>>) -> (StatusCode, Html<&'static str>) {
+async fn come_back(State(door): State<Arc<Door>>, Query(query): Query<HashMap<String, String>>) -> (StatusCode, Html<String>) {
     match query.get("session_id") {
         Some(session) if *session == door.session => {}
         None if door.open => {}
-        _ => return (StatusCode::UNAUTHORIZED, Html("<!doctype html><title>Not this one</title><p>This is not the answer that kubectl bind waits for.")),
+        _ => return (StatusCode::UNAUTHORIZED, page("Not this one", "This is not the answer that kubectl bind waits for.")),
     }
     let refused = query.contains_key("error");
     if door.answers.try_send(query).is_err() {
-        return (StatusCode::GONE, Html("<!doctype html><title>Over</title><p>kubectl bind has its answer already."));
+        return (StatusCode::GONE, page("Over", "kubectl bind has its answer already."));
     }
     let page = if refused {
-        "<!doctype html><title>Nothing was bound</title><p>Nothing was bound. You can close this window."
+        page("Nothing was bound", "You can close this window.")
     } else {
-        "<!doctype html><title>Go on in the terminal</title><p>Done here. Go on in the terminal; you can close this window."
+        page("Go on in the terminal", "Done here. You can close this window.")
     };
-    (StatusCode::OK, Html(page))
+    (StatusCode::OK, page)
+}
+
+/// The last thing that the browser shows.
+fn page(title: &str, text: &str) -> Html<String> {
+    Html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <link rel=\"icon\" href=\"data:,\"><title>{title}</title>\
+         <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto;padding:0 1rem;color:#1a2233}}</style>\
+         <h1>{title}</h1><p>{text}</p></html>"
+    ))
 }
 
 fn random() -> String {

@@ -5,7 +5,7 @@
 //!        │
 //!        ▼
 //!   World ──► Provider: Site + backend + operator      Site: an API server that can stop and come back
-//!        └──► Consumer: Site + agent                   Program: kubectl-bind and kubectl, typed and answered
+//!        └──► Consumer: Site + agent                   program, typed: kubectl-bind and kubectl, typed and answered
 //! ```
 //!
 //! A scenario never asks what kind of API server it runs on, nor which API it is about.
@@ -13,10 +13,13 @@
 // Tests panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod https;
 pub mod operator;
 pub mod program;
+pub mod rights;
 pub mod service;
 pub mod site;
+pub mod typed;
 pub mod world;
 
 use std::time::Duration;

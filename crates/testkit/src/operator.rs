@@ -38,6 +38,13 @@ async fn work(api: &Api, service: &Service, object: &Value) -> Result<(), kube_c
     if metadata["deletionTimestamp"].is_string() {
         return Ok(());
     }
+    let status = json!({
+        "phase": "Running", "observedGeneration": metadata["generation"], "saw": object["spec"]["size"],
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Works", "message": "", "lastTransitionTime": text("creationTimestamp")}],
+    });
+    if object["status"] == status {
+        return Ok(());
+    }
     let owner = json!([{"apiVersion": object["apiVersion"], "kind": service.kind, "name": text("name"), "uid": text("uid")}]);
     if let Some(name) = service.secret_of(object)
         && !text("namespace").is_empty()
@@ -57,13 +64,7 @@ async fn work(api: &Api, service: &Service, object: &Value) -> Result<(), kube_c
             api.create(&core("services"), Some(text("namespace")), &body).await?;
         }
     }
-    let status = json!({
-        "phase": "Running", "observedGeneration": metadata["generation"], "saw": object["spec"]["size"],
-        "conditions": [{"type": "Ready", "status": "True", "reason": "Works", "message": "", "lastTransitionTime": text("creationTimestamp")}],
-    });
-    if object["status"] != status {
-        let key = ObjectKey::new(text("namespace"), text("name"));
-        api.merge_patch(&service.resource(), &key, Subresource::Status, &json!({"status": status}), OPERATOR).await?;
-    }
+    let key = ObjectKey::new(text("namespace"), text("name"));
+    api.merge_patch(&service.resource(), &key, Subresource::Status, &json!({"status": status}), OPERATOR).await?;
     Ok(())
 }

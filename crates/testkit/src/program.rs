@@ -58,7 +58,9 @@ pub struct Person {
 }
 
 impl Person {
-    fn command(&self, words: &[&str]) -> Command {
+    /// `kubectl bind …` as this person would start it.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("kubectl-bind").args(words).env("HOME", &self.home).env("KUBECONFIG", &self.kubeconfig);
         command.env_remove("RUST_LOG");

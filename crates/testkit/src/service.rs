@@ -25,8 +25,14 @@ pub struct Service {
     pub secret_path: Vec<String>,
     /// Whether claims are made (a Secret by reference, a Service by name).
     pub claims: bool,
-    /// Whether the kind is cluster-scoped.
+    /// Whether the kind is cluster-scoped for consumers.
     pub cluster_scoped: bool,
+    /// Whether a cluster-scoped kind is namespaced at the provider: isolation `Namespaced`.
+    pub isolated: bool,
+    /// Further claims of the template.
+    pub more_claims: Vec<Value>,
+    /// Further fields of spec: name and schema.
+    pub more_fields: Vec<(String, Value)>,
 }
 
 const SYLLABLES: [&str; 12] = ["ba", "de", "fi", "go", "ku", "lo", "mi", "na", "pe", "ro", "su", "ta"];
@@ -57,6 +63,9 @@ impl Service {
             secret_path,
             claims: true,
             cluster_scoped: false,
+            isolated: false,
+            more_claims: Vec::new(),
+            more_fields: Vec::new(),
         }
     }
 
@@ -64,6 +73,33 @@ impl Service {
     #[must_use]
     pub fn without_claims(mut self) -> Self {
         self.claims = false;
+        self
+    }
+
+    /// The same API cluster-scoped for consumers, with one namespace for each of them at the provider.
+    #[must_use]
+    pub fn cluster_scoped(mut self) -> Self {
+        self.cluster_scoped = true;
+        self.isolated = true;
+        self
+    }
+
+    /// The same API with a field in spec.
+    #[must_use]
+    pub fn with_field(mut self, name: &str, schema: Value) -> Self {
+        self.more_fields.push((name.to_owned(), schema));
+        self
+    }
+
+    /// The same API with a claim; references are filled with its own kind.
+    #[must_use]
+    pub fn with_claim(mut self, mut claim: Value) -> Self {
+        for reference in claim["selector"]["references"].as_array_mut().into_iter().flatten() {
+            reference["group"] = json!(self.group);
+            reference["resource"] = json!(self.plural);
+            reference["kind"] = json!(self.kind);
+        }
+        self.more_claims.push(claim);
         self
     }
 
@@ -86,11 +122,11 @@ impl Service {
         for name in self.secret_path[1..].iter().rev() {
             secret = json!({"type": "object", "properties": {name: secret}});
         }
-        json!({
+        let mut crd = json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
             "metadata": {"name": self.crd_name(), "labels": {"kube-bind.io/exported": "true"}},
             "spec": {
-                "group": self.group, "scope": if self.cluster_scoped { "Cluster" } else { "Namespaced" },
+                "group": self.group, "scope": if self.cluster_scoped && !self.isolated { "Cluster" } else { "Namespaced" },
                 "names": {"plural": self.plural, "singular": self.plural.trim_end_matches('s'), "kind": self.kind, "listKind": format!("{}List", self.kind)},
                 "versions": [{
                     "name": self.version, "served": true, "storage": true, "subresources": {"status": {}},
@@ -108,14 +144,19 @@ impl Service {
                     }}},
                 }],
             },
-        })
+        });
+        for (name, schema) in &self.more_fields {
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"][name] =
+                schema.clone();
+        }
+        crd
     }
 
     /// The offering.
     #[must_use]
     pub fn template(&self) -> Value {
         let reference = |path: String| json!({"references": [{"group": self.group, "resource": self.plural, "kind": self.kind, "jsonPath": {"name": path}}]});
-        let claims = if self.claims {
+        let mut claims = if self.claims {
             json!([
                 {"group": "", "resource": "secrets", "owner": "Provider", "verbs": ["create"], "selector": reference(format!(".spec.{}", self.secret_path.join(".")))},
                 {"group": "", "resource": "services", "owner": "Provider", "verbs": ["create"], "selector": reference(".metadata.name".to_owned())},
@@ -123,6 +164,9 @@ impl Service {
         } else {
             json!([])
         };
+        for claim in &self.more_claims {
+            claims.as_array_mut().into_iter().for_each(|claims| claims.push(claim.clone()));
+        }
         json!({
             "apiVersion": "kube-bind.io/v1alpha2", "kind": "APIServiceExportTemplate",
             "metadata": {"name": self.plural},

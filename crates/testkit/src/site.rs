@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-
+use std::sync::Arc;
 use std::time::Duration;
 
 use controlplane::ControlPlane;
@@ -13,6 +13,8 @@ use kube_client::connect;
 use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
+
+use crate::rights::Record;
 
 const ADMIN: FieldManager = FieldManager("scenario");
 
@@ -24,6 +26,8 @@ pub struct Site {
     pub kubeconfig: PathBuf,
     /// Administrator's hands.
     pub api: Api,
+    /// What others asked for.
+    pub record: Arc<Record>,
     folder: PathBuf,
     address: SocketAddr,
     running: Option<ControlPlane>,
@@ -68,13 +72,22 @@ impl Site {
         // An error means that it is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::fs::create_dir_all(folder).unwrap();
-        let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster).await;
+        let record = Arc::<Record>::default();
+        let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster, &record).await;
         let address = running.url().trim_start_matches("https://").parse().unwrap();
         let text = running.admin_kubeconfig(cluster);
         let kubeconfig = folder.join("admin.kubeconfig");
         std::fs::write(&kubeconfig, &text).unwrap();
         let api = Api::new(connect::from_kubeconfig(&text, None).await.unwrap().client, cluster);
-        Self { cluster: cluster.to_owned(), kubeconfig, api, folder: folder.to_owned(), address, running: Some(running) }
+        Self {
+            cluster: cluster.to_owned(),
+            kubeconfig,
+            api,
+            record,
+            folder: folder.to_owned(),
+            address,
+            running: Some(running),
+        }
     }
 
     /// Stops it; clients get refused connections.
@@ -87,7 +100,7 @@ impl Site {
     /// Brings it back.
     pub async fn restart(&mut self) {
         assert!(self.running.is_none(), "{} runs already", self.cluster);
-        self.running = Some(run(&self.folder, self.address, &self.cluster).await);
+        self.running = Some(run(&self.folder, self.address, &self.cluster, &self.record).await);
     }
 
     /// The administrator's setup of the stage.
@@ -104,12 +117,18 @@ impl Site {
     /// An object, if it is there.
     pub async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Value> {
         let key = ObjectKey::new(namespace, name);
-        self.api.get_opt(resource, &key).await.unwrap_or_else(|error| panic!("{}: get {namespace}/{name}: {error}", self.cluster))
+        self.api
+            .get_opt(resource, &key)
+            .await
+            .unwrap_or_else(|error| panic!("{}: get {namespace}/{name}: {error}", self.cluster))
     }
 
     /// All objects of a kind.
     pub async fn list(&self, resource: &Resource) -> Vec<Value> {
-        self.api.list(resource, &ListQuery::default()).await.unwrap_or_else(|error| panic!("{}: list: {error}", self.cluster))
+        self.api
+            .list(resource, &ListQuery::default())
+            .await
+            .unwrap_or_else(|error| panic!("{}: list: {error}", self.cluster))
     }
 
     /// `namespace/name` of all objects of a kind.
@@ -141,7 +160,8 @@ impl Site {
     /// A merge patch of the status.
     pub async fn patch_status(&self, resource: &Resource, namespace: &str, name: &str, status: &Value) -> Value {
         let key = ObjectKey::new(namespace, name);
-        let patched = self.api.merge_patch(resource, &key, Subresource::Status, &json!({"status": status}), ADMIN).await;
+        let patched =
+            self.api.merge_patch(resource, &key, Subresource::Status, &json!({"status": status}), ADMIN).await;
         patched.unwrap_or_else(|error| panic!("{}: patch status of {namespace}/{name}: {error}", self.cluster))
     }
 
@@ -159,12 +179,12 @@ impl Site {
     }
 }
 
-async fn run(folder: &Path, listen: SocketAddr, cluster: &str) -> ControlPlane {
-
+async fn run(folder: &Path, listen: SocketAddr, cluster: &str, record: &Arc<Record>) -> ControlPlane {
     let options = controlplane::Options {
         data_dir: Some(folder.join("data")),
         listen,
         clusters: vec![cluster.to_owned()],
+        access_log: Some(record.clone()),
         ..Default::default()
     };
     // The port of the one before may linger for a moment.

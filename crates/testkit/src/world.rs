@@ -11,6 +11,7 @@ use backend::config::KubeSource;
 use backend::identity::oidc::OidcConfig;
 use kube_bind::issuer::{self, Issuer, SigningKey};
 use kube_bind::stage::{Login, cluster};
+use kube_bind_api::Isolation;
 use kube_bind_api::constants::KONNECTOR;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,7 +21,7 @@ use url::Url;
 
 use crate::program::{Ended, Person};
 use crate::service::Service;
-use crate::site::{Site, bindings};
+use crate::site::{Site, bindings, crds, ours};
 use crate::{eventually, operator};
 
 /// Members of this group may bind.
@@ -107,12 +108,18 @@ impl World {
             groups: vec![GROUP.to_owned()],
         };
         let people = vec![person("ada"), person("bob")];
-        let logins = people.iter().map(|p| Login { username: p.username.clone(), password: p.password.clone(), email: p.email.clone() });
+        let logins = people.iter().map(|p| Login {
+            username: p.username.clone(),
+            password: p.password.clone(),
+            email: p.email.clone(),
+        });
         let logins = logins.collect();
-        let options = issuer::Options { listen: any(), key: SigningKey::generate().unwrap(), people, clients: Vec::new() };
+        let options =
+            issuer::Options { listen: any(), key: SigningKey::generate().unwrap(), people, clients: Vec::new() };
         let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
         let program = PathBuf::from(program);
-        let mut world = Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown };
+        let mut world =
+            Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown };
         world.add_provider(service).await;
         world.add_consumer().await;
         world
@@ -146,7 +153,10 @@ impl World {
         let name = format!("provider{number}");
         let site = Site::start(&self.folder.path().join(&name), &name).await;
         let setup = site.setup().await;
-        setup.provider(&apimachinery::yaml::write(&service.crd()), &apimachinery::yaml::write(&service.template())).await.unwrap();
+        setup
+            .provider(&apimachinery::yaml::write(&service.crd()), &apimachinery::yaml::write(&service.template()))
+            .await
+            .unwrap();
         let token = setup.token(cluster::NAMESPACE, cluster::BACKEND).await.unwrap();
         let listen = free_port().await;
         let server = format!("http://{listen}");
@@ -170,14 +180,44 @@ impl World {
                 allowed_groups: vec![GROUP.to_owned()],
                 ..OidcConfig::default()
             }),
+            isolation: if service.isolated { Isolation::Namespaced } else { Isolation::Prefixed },
             signing_key: Some(format!("the signing key of {name}, long enough").into_bytes()),
             ..backend::Config::default()
         };
-        let mut provider =
-            Provider { site, service, server, pretty_name, config, backend: Running::default(), operator: Running::default() };
+        let mut provider = Provider {
+            site,
+            service,
+            server,
+            pretty_name,
+            config,
+            backend: Running::default(),
+            operator: Running::default(),
+        };
         provider.start_backend().await;
         provider.start_operator();
         self.providers.push(provider);
+    }
+
+    /// One more offering of a provider, with an operator of its own: as `kubectl bind provider offer` and a template make it.
+    pub async fn offer(&mut self, provider: usize, service: Service) {
+        let there = &mut self.providers[provider];
+        there.site.apply(&crds(), &service.crd()).await;
+        let admin = Person {
+            program: self.program.clone(),
+            home: self.folder.path().to_owned(),
+            kubeconfig: there.site.kubeconfig.clone(),
+        };
+        let _ = admin.bind(&["provider", "offer", &service.crd_name()], "").await.ok();
+        there.site.apply(&ours("apiserviceexporttemplates", "APIServiceExportTemplate"), &service.template()).await;
+        let shutdown = there.operator.shutdown.clone();
+        there.operator.tasks.push(operator::start(there.site.api.clone(), service, shutdown));
+    }
+
+    /// Binds one of several offerings, as [`World::bind`] does.
+    pub async fn bind_offering(&self, consumer: usize, provider: usize, offering: &str) -> Ended {
+        let url = format!("{}/exports/{offering}", self.providers[provider].server);
+        let words = [url.as_str(), "--skip-browser", "--accept-claims"];
+        self.consumers[consumer].person.bind_in_browser(&words, &self.logins[consumer.min(1)], None).await
     }
 
     /// One more consumer.
@@ -188,7 +228,8 @@ impl World {
         let setup = site.setup().await;
         setup.consumer().await.unwrap();
         let token = setup.token(cluster::NAMESPACE, KONNECTOR).await.unwrap();
-        let person = Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
+        let person =
+            Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
         std::fs::create_dir_all(&person.home).unwrap();
         let agent_kubeconfig = site.kubeconfig_with(KONNECTOR, &token);
         let mut consumer = Consumer { site, person, agent_kubeconfig, agent: Running::default() };
