@@ -164,7 +164,7 @@ mod tests {
     fn accepts_what_kubernetes_accepts() {
         assert!(label_key("example.com/my_name.X").is_empty());
         assert!(label_value("").is_empty());
-        assert!(dns1123_subdomain("mangodbs.mangodb.com").is_empty());
+        assert!(dns1123_subdomain("acmedbs.acmedb.com").is_empty());
         assert!(dns1035_label("svc-1").is_empty());
         assert!(path_segment("system:node").is_empty());
     }

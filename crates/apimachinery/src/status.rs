@@ -376,7 +376,7 @@ impl StatusError {
         })
     }
 
-    /// 422 `MongoDB.mangodb.com "prod" is invalid: spec.tier: Unsupported value: ...`.
+    /// 422 `MongoDB.acmedb.com "prod" is invalid: spec.tier: Unsupported value: ...`.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut texts: Vec<String> = Vec::new();
         let causes = causes
@@ -608,7 +608,7 @@ mod tests {
     #[test]
     fn words_invalid_objects() {
         let one = StatusError::invalid(
-            "mangodb.com",
+            "acmedb.com",
             "MongoDB",
             "prod",
             vec![Cause::not_supported(
@@ -619,7 +619,7 @@ mod tests {
         );
         assert_eq!(
             one.message,
-            "MongoDB.mangodb.com \"prod\" is invalid: spec.tier: Unsupported value: \"Mega\": supported values: \"Dedicated\", \"Shared\""
+            "MongoDB.acmedb.com \"prod\" is invalid: spec.tier: Unsupported value: \"Mega\": supported values: \"Dedicated\", \"Shared\""
         );
         let two = StatusError::invalid(
             "",

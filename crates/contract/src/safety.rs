@@ -296,14 +296,14 @@ mod tests {
     fn a_service_crosses_as_a_name_and_ports() {
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "prod", "labels": {"a": "b"}, "annotations": {"external-dns": "x"}},
-            "spec": {"type": "ExternalName", "externalName": "as23129.eu-central-1.mangodb.com", "clusterIP": "10.0.0.1",
+            "spec": {"type": "ExternalName", "externalName": "as23129.eu-central-1.acmedb.com", "clusterIP": "10.0.0.1",
                 "selector": {"a": "b"}, "externalIPs": [], "loadBalancerIP": "1.2.3.4", "externalTrafficPolicy": "Local",
                 "ports": [{"name": "db", "port": 27017, "protocol": "TCP", "targetPort": 27017, "nodePort": 30000}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
         assert_eq!(
             sanitize_claimed(&service).unwrap(),
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "prod"},
-                "spec": {"type": "ExternalName", "externalName": "as23129.eu-central-1.mangodb.com",
+                "spec": {"type": "ExternalName", "externalName": "as23129.eu-central-1.acmedb.com",
                     "ports": [{"name": "db", "port": 27017, "protocol": "TCP", "targetPort": 27017}]}})
         );
     }
@@ -342,13 +342,13 @@ mod tests {
 
     #[test]
     fn ours_is_what_says_so() {
-        let copy = json!({"metadata": {"labels": {"kube-bind.io/owner": "provider", "kube-bind.io/binding": "mangodb"},
+        let copy = json!({"metadata": {"labels": {"kube-bind.io/owner": "provider", "kube-bind.io/binding": "acmedb"},
             "annotations": {"kube-bind.io/binding-uid": "u1"}}});
-        assert!(is_consumer_copy(&copy, "mangodb", Some("u1")));
-        assert!(is_consumer_copy(&copy, "mangodb", None));
-        assert!(!is_consumer_copy(&copy, "mangodb", Some("u2")));
+        assert!(is_consumer_copy(&copy, "acmedb", Some("u1")));
+        assert!(is_consumer_copy(&copy, "acmedb", None));
+        assert!(!is_consumer_copy(&copy, "acmedb", Some("u2")));
         assert!(!is_consumer_copy(&copy, "other", Some("u1")));
-        assert!(!is_consumer_copy(&json!({"metadata": {}}), "mangodb", None));
+        assert!(!is_consumer_copy(&json!({"metadata": {}}), "acmedb", None));
         let copy = json!({"metadata": {"labels": {"kube-bind.io/owner": "consumer"}, "annotations": {"kube-bind.io/cluster-namespace": "c"}}});
         assert!(is_provider_copy(&copy, "c") && !is_provider_copy(&copy, "d"));
         assert!(is_bound_copy(&copy, "c") && !is_bound_copy(&json!({}), "c"));

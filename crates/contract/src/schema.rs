@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The backend projects, the agent installs, the CLI shows. A published form has an immutable name, the schema revision
-//! (`v1alpha1-581bb735.mangodbs.mangodb.com`).
+//! (`v1alpha1-581bb735.acmedbs.acmedb.com`).
 
 use std::collections::BTreeMap;
 

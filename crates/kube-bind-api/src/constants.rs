@@ -54,7 +54,7 @@ pub const ANNOTATION_ALLOWED_GROUPS: &str = "backend.kube-bind.io/allowed-groups
 /// Addition. Annotation on what a binding made at the consumer (CRD, RBAC): the binding's UID.
 pub const ANNOTATION_BINDING_UID: &str = "kube-bind.io/binding-uid";
 /// Addition. Annotation on consumer CRD and `BoundSchema`: the immutable name of the published schema, for example
-/// `v1-48f0….mangodbs.mangodb.com`.
+/// `v1-48f0….acmedbs.acmedb.com`.
 pub const ANNOTATION_SCHEMA_REVISION: &str = "kube-bind.io/schema-revision";
 /// Addition. Annotation on mapped namespaces and exports: the name of the template that was bound.
 pub const ANNOTATION_TEMPLATE: &str = "kube-bind.io/template";

@@ -332,10 +332,10 @@ mod tests {
 
     #[test]
     fn shapes_are_those_of_the_wire() {
-        let provider = BindingProvider::new("MangoDB Inc.", "v0.0.0", "http://x/api/authorize");
+        let provider = BindingProvider::new("AcmeDB Inc.", "v0.0.0", "http://x/api/authorize");
         assert_eq!(
             serde_json::to_value(&provider).unwrap(),
-            json!({"kind": "BindingProvider", "apiVersion": "v1alpha2", "providerPrettyName": "MangoDB Inc.",
+            json!({"kind": "BindingProvider", "apiVersion": "v1alpha2", "providerPrettyName": "AcmeDB Inc.",
                 "version": "v0.0.0", "authenticationMethods": [{"method": "OAuth2CodeGrant",
                 "oauth2CodeGrant": {"authenticatedURL": "http://x/api/authorize"}}]})
         );

@@ -43,7 +43,7 @@ impl Class {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{side}: {verb} {target}: {message}")]
 pub struct ApiError {
-    /// Which API server, in words that the reader knows ("consumer", "provider mangodb").
+    /// Which API server, in words that the reader knows ("consumer", "provider acmedb").
     pub side: String,
     /// What was tried: `get`, `list`, `apply`...
     pub verb: &'static str,

@@ -60,7 +60,10 @@ impl Bind {
         for request in &self.requests {
             check_name(&request.name)?;
         }
-        let missing = self.consumer.missing(&NEEDED).await?;
+        let mut missing = self.consumer.missing(&NEEDED).await?;
+        if self.consumer.serves(&kinds::admission_policies()).await? {
+            missing.extend(self.consumer.missing(&NEEDED_FOR_POLICIES).await?);
+        }
         if !missing.is_empty() {
             return Err(CliError::MissingPermissions { server: self.consumer.server.clone(), missing: missing.join(", ") });
         }
@@ -135,10 +138,17 @@ impl Bind {
     }
 
     async fn write(&self, changes: &mut Changes) -> Result<Bound, CliError> {
+        self.namespace_settled().await?;
         for object in rights::installation() {
             changes.ensure(&self.consumer, &object).await?;
             if text(&object, "/kind") == "CustomResourceDefinition" {
                 self.established(text(&object, "/metadata/name")).await?;
+            }
+        }
+        let policies = self.consumer.serves(&kinds::admission_policies()).await?;
+        if policies {
+            for object in rights::agent_policies() {
+                changes.ensure(&self.consumer, &object).await?;
             }
         }
         agent::ensure(changes, &self.consumer, &self.agent).await?;
@@ -148,7 +158,11 @@ impl Bind {
             let claims = self.claims(request).await?;
             // The agent must have its rights before it sees the binding.
             let bound: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
-            for object in rights::of_binding(&request.name, &bound, &claims) {
+            let mut objects = rights::of_binding(&request.name, &bound, &claims);
+            if policies && !claims.is_empty() {
+                objects.splice(0..0, self.where_used(request, &claims).await?);
+            }
+            for object in objects {
                 changes.ensure(&self.consumer, &object).await?;
             }
             self.write_binding(changes, request, &secret, &claims).await?;
@@ -161,6 +175,38 @@ impl Bind {
         let claims: Vec<&StatedClaim> = self.requests.iter().flat_map(|request| &request.spec.permission_claims).collect();
         let claims_accepted = !claims.is_empty() && claims.iter().all(|stated| stated.state() == ClaimState::Accepted);
         Ok(Bound { apis, claims_accepted })
+    }
+
+    /// A namespace that is still going (after an unbind of everything, say) takes nothing new.
+    async fn namespace_settled(&self) -> Result<(), CliError> {
+        let deadline = Instant::now() + PROVIDER_WAIT;
+        while Instant::now() < deadline {
+            match self.consumer.get(&kinds::namespaces(), "", CONSUMER_NAMESPACE).await? {
+                Some(namespace) if namespace.pointer("/metadata/deletionTimestamp").is_some() => tokio::time::sleep(POLL).await,
+                _ => return Ok(()),
+            }
+        }
+        Err(CliError::NamespaceTerminating { namespace: CONSUMER_NAMESPACE.to_owned() })
+    }
+
+    /// The policy for the kind that the claims refer to, as the provider publishes it. The provider may not have published
+    /// it yet; without it nothing can be bound anyway.
+    async fn where_used(&self, request: &Request, claims: &[StatedClaim]) -> Result<Vec<Value>, CliError> {
+        let referring = claims.iter().flat_map(|stated| &stated.claim.selector.references).map(|reference| reference.group_resource());
+        let exported: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
+        let kind = referring.into_iter().find(|kind| exported.contains(kind)).or_else(|| exported.first().cloned());
+        let Some(kind) = kind else { return Ok(Vec::new()) };
+        let provider = &self.credential.provider;
+        let deadline = Instant::now() + PROVIDER_WAIT;
+        while Instant::now() < deadline {
+            if let Some(schema) = provider.get(&kinds::bound_schemas(), &provider.namespace, &kind.crd_name()).await?
+                && let Some(resource) = served_resource(&schema)
+            {
+                return Ok(rights::where_used(&request.name, &resource.group, &resource.version, &resource.kind));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Err(CliError::RequestUnanswered { name: request.name.clone(), seconds: PROVIDER_WAIT.as_secs() })
     }
 
     /// The Secret with the credential: the one that opens this contract already, else one named like the first binding.
@@ -335,7 +381,13 @@ const NEEDED: [Permission; 8] = [
     Permission { verb: "patch", group: "kube-bind.io", resource: "apiservicebindings", namespace: "" },
 ];
 
-/// The first served version of a CRD, as something to list.
+/// And where the API server knows admission policies.
+const NEEDED_FOR_POLICIES: [Permission; 2] = [
+    Permission { verb: "create", group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicies", namespace: "" },
+    Permission { verb: "create", group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicybindings", namespace: "" },
+];
+
+/// The first served version of a CRD (or of a bound schema, which has the same shape there), as something to list.
 pub(crate) fn served_resource(crd: &Value) -> Option<Resource> {
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array)?;
     let version = versions.iter().find(|version| version.pointer("/served") == Some(&Value::Bool(true)))?;
@@ -463,7 +515,7 @@ mod tests {
 
     #[test]
     fn names_that_cannot_be_used_say_why() {
-        assert_eq!(bad_name("mangodb"), None);
+        assert_eq!(bad_name("acmedb"), None);
         assert_eq!(bad_name("a.b-c"), None);
         for (name, word) in [("", "empty"), ("A", "lower-case"), ("-a", "lower-case"), ("a..b", "lower-case"), (&"a".repeat(64), "64 characters")] {
             assert!(bad_name(name).is_some_and(|reason| reason.contains(word)), "{name}");

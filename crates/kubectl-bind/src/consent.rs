@@ -110,7 +110,7 @@ mod tests {
 
     fn claim(resource: &str, path: &str) -> StatedClaim {
         let reference = Reference {
-            group: "mangodb.example".into(),
+            group: "acmedb.example".into(),
             resource: "things".into(),
             kind: Some("Thing".into()),
             json_path: ReferencePath { name: path.into(), namespace: None },

@@ -5,9 +5,9 @@ use kube_client::{ApiError, Class};
 /// The end of a command that did not work. `Display` is what the user reads.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    #[error("{text:?} is not a URL to bind (and no command): {reason}. A provider's URL looks like https://mangodb.example/exports")]
+    #[error("{text:?} is not a URL to bind (and no command): {reason}. A provider's URL looks like https://acmedb.example/exports")]
     NotUrl { text: String, reason: String },
-    #[error("nothing to bind: give the provider's URL, as in kubectl bind https://mangodb.example/exports (or see kubectl bind --help)")]
+    #[error("nothing to bind: give the provider's URL, as in kubectl bind https://acmedb.example/exports (or see kubectl bind --help)")]
     NoUrl,
     #[error("the provider's server {url} cannot be reached: {reason}. Check the URL and the network")]
     ServerUnreachable { url: String, reason: String },
@@ -91,6 +91,8 @@ pub(crate) enum CliError {
     BindingFailed { binding: String, reason: String },
     #[error("consumer cluster: {crd} did not get established within {seconds} s")]
     NotEstablished { crd: String, seconds: u64 },
+    #[error("consumer cluster: namespace {namespace} is being deleted and does not go. See what it waits for: kubectl get namespace {namespace} -o yaml")]
+    NamespaceTerminating { namespace: String },
     #[error("interrupted; what this command had made was taken back")]
     Interrupted,
 

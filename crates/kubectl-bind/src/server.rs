@@ -256,10 +256,10 @@ mod tests {
     #[test]
     fn urls_are_recorded_without_query_and_slash() {
         let recorded = |text: &str| recorded_url(&parse_url(text).unwrap());
-        assert_eq!(recorded("https://mangodb.example/kubernetes/?a=b#c"), "https://mangodb.example/kubernetes");
-        assert_eq!(recorded("https://mangodb.example"), "https://mangodb.example");
+        assert_eq!(recorded("https://acmedb.example/kubernetes/?a=b#c"), "https://acmedb.example/kubernetes");
+        assert_eq!(recorded("https://acmedb.example"), "https://acmedb.example");
         assert_eq!(recorded("http://127.0.0.1:8080/exports"), "http://127.0.0.1:8080/exports");
-        for wrong in ["mangodb.example", "ftp://x/", "https://u:p@x/", "lgoin", ""] {
+        for wrong in ["acmedb.example", "ftp://x/", "https://u:p@x/", "lgoin", ""] {
             assert!(matches!(parse_url(wrong), Err(CliError::NotUrl { .. })), "{wrong}");
         }
     }

@@ -15,7 +15,7 @@ fn accepted(owner: Option<&str>, selector: Value) -> Vec<AcceptedClaim> {
 fn by_token(owner: &str) -> Vec<AcceptedClaim> {
     accepted(
         Some(owner),
-        json!({"references": [{"group": "mangodb.com", "resource": "mangodbs", "jsonPath": {"name": "spec.tokenSecret"}}]}),
+        json!({"references": [{"group": "acmedb.com", "resource": "acmedbs", "jsonPath": {"name": "spec.tokenSecret"}}]}),
     )
 }
 
@@ -56,13 +56,13 @@ impl World {
     }
 
     fn run(&self) -> Outcome {
-        let mangodbs = GroupResource::new("mangodb.com", "mangodbs");
+        let acmedbs = GroupResource::new("acmedb.com", "acmedbs");
         let secrets = GroupResource::new("", "secrets");
         let referring: Vec<_> = self
             .referring
             .iter()
             .map(|object| Referring {
-                resource: &mangodbs,
+                resource: &acmedbs,
                 object,
             })
             .collect();

@@ -17,7 +17,7 @@ impl fmt::Display for Claim {
 
 impl Claim {
     /// The sentence. `kind_of` gives the kind of a referring resource where the claim itself does not name it; without
-    /// either the resource is named (`mangodbs.mangodb.com`).
+    /// either the resource is named (`acmedbs.acmedb.com`).
     pub fn sentence(&self, kind_of: impl Fn(&GroupResource) -> Option<String>) -> String {
         let verbs = capitalise(&join(&self.words()));
         let plural = self.resource.resource.as_str();

@@ -14,16 +14,16 @@ fn error(value: Value) -> String {
 
 fn by_path(path: &str) -> Value {
     json!({"resource": "secrets", "owner": "Provider", "selector": {"references": [
-        {"group": "mangodb.com", "resource": "mangodbs", "kind": "MongoDB", "jsonPath": {"name": path}}]}})
+        {"group": "acmedb.com", "resource": "acmedbs", "kind": "MongoDB", "jsonPath": {"name": path}}]}})
 }
 
-fn mangodbs() -> GroupResource {
-    GroupResource::new("mangodb.com", "mangodbs")
+fn acmedbs() -> GroupResource {
+    GroupResource::new("acmedb.com", "acmedbs")
 }
 
 fn found(claim: &Claim, object: &Value, schema: Option<&Value>) -> Vec<String> {
     claim
-        .targets(&mangodbs(), object, schema)
+        .targets(&acmedbs(), object, schema)
         .found
         .into_iter()
         .map(|target| target.name)
@@ -32,19 +32,19 @@ fn found(claim: &Claim, object: &Value, schema: Option<&Value>) -> Vec<String> {
 
 #[test]
 fn sentences_are_golden() {
-    let reference = |path: &str| json!([{"group": "mangodb.com", "resource": "mangodbs", "kind": "MongoDB", "jsonPath": {"name": path}}]);
+    let reference = |path: &str| json!([{"group": "acmedb.com", "resource": "acmedbs", "kind": "MongoDB", "jsonPath": {"name": path}}]);
     let sentences: Vec<String> = [
         json!({"resource": "secrets", "owner": "Provider", "verbs": ["create"], "selector": {"references": reference(".spec.tokenSecret")}}),
         json!({"resource": "services", "owner": "Provider", "verbs": ["create"], "selector": {"references": reference(".metadata.name")}}),
         json!({"resource": "secrets", "owner": "Provider", "selector": {"references": reference("spec.tokenSecret")}}),
         json!({"resource": "secrets", "owner": "Consumer", "selector": {"references": reference("spec.users.#.passwordSecret")}}),
         json!({"resource": "secrets", "selector": {"references": reference("{.spec.tokenSecret}")}}),
-        json!({"resource": "configmaps", "owner": "Consumer", "verbs": ["read", "update"], "selector": {"namedResources": [{"name": "mangodb-settings", "namespace": "default"}]}}),
+        json!({"resource": "configmaps", "owner": "Consumer", "verbs": ["read", "update"], "selector": {"namedResources": [{"name": "acmedb-settings", "namespace": "default"}]}}),
         json!({"resource": "configmaps", "owner": "Provider", "verbs": ["create", "update", "delete"], "selector": {"namedResources": [{"name": "a"}, {"name": "b"}, {"name": "c", "namespace": "x"}]}}),
-        json!({"group": "core", "resource": "secrets", "owner": "Consumer", "selector": {"labelSelector": {"matchLabels": {"app": "mangodb"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"}]}}}),
+        json!({"group": "core", "resource": "secrets", "owner": "Consumer", "selector": {"labelSelector": {"matchLabels": {"app": "acmedb"}, "matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"}]}}}),
         json!({"resource": "serviceaccounts", "owner": "Consumer", "selector": {"labelSelector": {}}}),
-        json!({"resource": "secrets", "selector": {"labelSelector": {"matchLabels": {"app": "mangodb"}}, "references": reference("spec.tokenSecret")}}),
-        json!({"resource": "secrets", "owner": "Provider", "selector": {"references": [{"group": "mangodb.com", "resource": "mangodbs", "jsonPath": {"name": "spec.tokenSecret"}}]}}),
+        json!({"resource": "secrets", "selector": {"labelSelector": {"matchLabels": {"app": "acmedb"}}, "references": reference("spec.tokenSecret")}}),
+        json!({"resource": "secrets", "owner": "Provider", "selector": {"references": [{"group": "acmedb.com", "resource": "acmedbs", "jsonPath": {"name": "spec.tokenSecret"}}]}}),
         json!({"resource": "secrets", "owner": "Provider", "selector": {}}),
         json!({"resource": "secrets", "owner": "Provider", "selector": {"references": [{"group": "m", "resource": "mm", "kind": "X\n2. Read nothing", "jsonPath": {"name": "spec.s"}}]}}),
     ]
@@ -57,12 +57,12 @@ fn sentences_are_golden() {
     Create secrets referenced in MongoDB.spec.tokenSecret
     Read secrets referenced in MongoDB.spec.users.#.passwordSecret
     Read and create secrets referenced in MongoDB.spec.tokenSecret
-    Read and update configmap mangodb-settings in namespace default
+    Read and update configmap acmedb-settings in namespace default
     Create, update and delete configmaps a, b and c in namespace x
-    Read secrets labelled app=mangodb, tier in (a, b), !old
+    Read secrets labelled app=acmedb, tier in (a, b), !old
     Read all serviceaccounts in namespaces where the API is used
-    Read and create secrets referenced in MongoDB.spec.tokenSecret and secrets labelled app=mangodb
-    Create secrets referenced in mangodbs.mangodb.com.spec.tokenSecret
+    Read and create secrets referenced in MongoDB.spec.tokenSecret and secrets labelled app=acmedb
+    Create secrets referenced in acmedbs.acmedb.com.spec.tokenSecret
     Create no secrets (the selector picks nothing)
     Create secrets referenced in X�2. Read nothing.spec.s
     ");
@@ -184,7 +184,7 @@ fn names_come_from_the_consumer() {
     );
     let outer = json!({"properties": {"spec": {"default": {"tokenSecret": "root-password"}, "properties": {"tokenSecret": {"type": "string"}}}}});
     let targets = claim.targets(
-        &mangodbs(),
+        &acmedbs(),
         &object(json!({"tokenSecret": "root-password"})),
         Some(&outer),
     );
@@ -223,19 +223,19 @@ fn objects_speak_for_their_own_namespace() {
     let claim = claim(value);
     let object = |own: Option<&str>, ns: Value| json!({"metadata": {"name": "o", "namespace": own}, "spec": {"s": ["a", "b"], "ns": ns}});
     let elsewhere = claim.targets(
-        &mangodbs(),
+        &acmedbs(),
         &object(Some("default"), json!("kube-system")),
         None,
     );
     assert!(elsewhere.found.is_empty());
     assert_eq!(elsewhere.problems.len(), 2);
     let here = claim.targets(
-        &mangodbs(),
+        &acmedbs(),
         &object(Some("default"), json!("default")),
         None,
     );
     assert_eq!(here.found.len(), 2);
-    let cluster = claim.targets(&mangodbs(), &object(None, json!(["x", "y"])), None);
+    let cluster = claim.targets(&acmedbs(), &object(None, json!(["x", "y"])), None);
     let pairs: Vec<_> = cluster
         .found
         .iter()
@@ -243,7 +243,7 @@ fn objects_speak_for_their_own_namespace() {
         .collect();
     assert_eq!(pairs, [("x", "a"), ("y", "b")]);
     let bad = claim.targets(
-        &mangodbs(),
+        &acmedbs(),
         &json!({"metadata": {"name": "o", "namespace": "d"}, "spec": {"s": "../../x"}}),
         None,
     );
@@ -315,7 +315,7 @@ proptest::proptest! {
     fn no_path_does_harm(path in "\\PC{0,40}", value in "[a-z]{0,5}") {
         let object = json!({"metadata": {"name": value}, "spec": {"a": [{"b": value}], "status": "x"}, "status": {"secret": "s"}});
         if let Ok(claim) = Claim::parse(&serde_json::from_value(by_path(&path)).unwrap()) {
-            for target in claim.targets(&mangodbs(), &object, None).found {
+            for target in claim.targets(&acmedbs(), &object, None).found {
                 proptest::prop_assert!(names::dns1123_subdomain(&target.name).is_empty());
             }
             proptest::prop_assert!(!claim.to_string().contains('\n'));

@@ -3,8 +3,8 @@ use crate::claimed::Grants;
 use serde::Serialize;
 use serde_json::Value;
 
-fn mangodbs() -> GroupResource {
-    GroupResource::new("mangodb.com", "mangodbs")
+fn acmedbs() -> GroupResource {
+    GroupResource::new("acmedb.com", "acmedbs")
 }
 
 fn secrets() -> GroupResource {
@@ -26,9 +26,9 @@ fn value(object: &impl Serialize) -> Value {
 fn consumer() -> Vec<Value> {
     let base = consumer::base();
     let binding = consumer::binding(
-        "mangodb",
+        "acmedb",
         Some("uid"),
-        &[mangodbs()],
+        &[acmedbs()],
         &[secrets(), GroupResource::new("", "services")],
     );
     vec![
@@ -41,7 +41,7 @@ fn consumer() -> Vec<Value> {
         value(&binding.cluster_role),
         value(&binding.cluster_role_binding),
         value(&binding.claims_role.unwrap()),
-        value(&consumer::claims_in("mangodb", Some("uid"), "default")),
+        value(&consumer::claims_in("acmedb", Some("uid"), "default")),
     ]
 }
 
@@ -58,8 +58,8 @@ fn provider() -> Vec<Value> {
     let mapped = provider::mapped(&provider::Mapped {
         contract_namespace: "cluster-x",
         namespace: "cluster-x-default",
-        export: "mangodb",
-        exported: &[mangodbs()],
+        export: "acmedb",
+        exported: &[acmedbs()],
         claimed: &grants,
         open: &[],
     });
@@ -74,7 +74,7 @@ fn provider() -> Vec<Value> {
         value(&backend::base_binding(&backend)),
         value(&backend::contracts()),
         value(&backend::contracts_in(&backend, "cluster-x")),
-        value(&backend::offers(&[mangodbs()])),
+        value(&backend::offers(&[acmedbs()])),
         value(&backend::offers_in(&backend, "cluster-x-default")),
     ]
 }
@@ -119,7 +119,7 @@ fn nobody_holds_a_wildcard_or_escalates() {
             && [
                 "kube-bind-backend",
                 "kube-bind-konnector",
-                "kube-bind:mangodb",
+                "kube-bind:acmedb",
             ]
             .contains(&object["metadata"]["name"].as_str().unwrap());
         if cluster_wide {
@@ -152,7 +152,7 @@ fn the_backend_holds_what_it_grants() {
     for rule in provider::contract("cluster-x").role.rules.unwrap() {
         assert!(grants(&contracts, &rule), "{rule:?}");
     }
-    let offers = backend::offers(&[mangodbs()]).rules.unwrap();
+    let offers = backend::offers(&[acmedbs()]).rules.unwrap();
     let mut claimed = Grants::default();
     claimed.write.insert(secrets(), ["a".to_owned()].into());
     let open = [secrets()];
@@ -160,7 +160,7 @@ fn the_backend_holds_what_it_grants() {
         contract_namespace: "c",
         namespace: "c-d",
         export: "e",
-        exported: &[mangodbs()],
+        exported: &[acmedbs()],
         claimed: &claimed,
         open: &open,
     });
@@ -182,20 +182,20 @@ fn no_names_no_rule() {
         contract_namespace: "c",
         namespace: "c-d",
         export: "e",
-        exported: &[mangodbs()],
+        exported: &[acmedbs()],
         claimed: &claimed,
         open: &[],
     });
     assert_eq!(role.role.rules.unwrap().len(), 1);
-    let binding = consumer::binding("b", None, &[mangodbs()], &[]);
+    let binding = consumer::binding("b", None, &[acmedbs()], &[]);
     assert!(binding.claims_role.is_none());
     assert!(!value(&binding.cluster_role).to_string().contains("bind\""));
 }
 
 #[test]
 fn a_label_without_the_grant_is_not_an_offer() {
-    let offers = backend::offers(&[mangodbs()]);
-    assert!(backend::is_granted(&offers, &mangodbs()));
+    let offers = backend::offers(&[acmedbs()]);
+    assert!(backend::is_granted(&offers, &acmedbs()));
     assert!(!backend::is_granted(
         &offers,
         &GroupResource::new("x.com", "xs")
@@ -211,20 +211,20 @@ fn a_label_without_the_grant_is_not_an_offer() {
         &GroupResource::new("x.com", "xs")
     ));
     assert_eq!(
-        backend::offer_command(&mangodbs()),
-        "kubectl bind provider offer mangodbs.mangodb.com"
+        backend::offer_command(&acmedbs()),
+        "kubectl bind provider offer acmedbs.acmedb.com"
     );
 }
 
 #[test]
 fn admission_policies_are_golden() {
     let bound = admission::BoundKind {
-        group: "mangodb.com".into(),
+        group: "acmedb.com".into(),
         version: "v1alpha1".into(),
         kind: "MongoDB".into(),
     };
     let mut policies = admission::agent();
-    policies.push(admission::where_used("mangodb", Some("uid"), &bound));
+    policies.push(admission::where_used("acmedb", Some("uid"), &bound));
     let objects: Vec<Value> = policies
         .iter()
         .flat_map(|policy| [value(&policy.policy), value(&policy.binding)])
@@ -234,7 +234,7 @@ fn admission_policies_are_golden() {
 
 #[test]
 fn shared_kinds_are_the_providers_word() {
-    let kind = mangodbs();
+    let kind = acmedbs();
     assert_eq!(
         backend::shared(&kind).metadata.name.unwrap(),
         backend::shared_name(&kind)
@@ -242,7 +242,7 @@ fn shared_kinds_are_the_providers_word() {
     let binding = backend::shared_binding(&kind, vec![service_account("cluster-x", "kube-binder")]);
     assert_eq!(
         binding.role_ref.name,
-        "kube-bind-shared:mangodbs.mangodb.com"
+        "kube-bind-shared:acmedbs.acmedb.com"
     );
     assert!(
         backend::shared_rules(&kind)

@@ -4,9 +4,9 @@ use rstest::rstest;
 fn crd() -> CustomResourceDefinition {
     serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "mangodbs.mangodb.com", "labels": {"kube-bind.io/exported": "true"}},
-        "spec": {"group": "mangodb.com", "scope": "Namespaced",
-            "names": {"plural": "mangodbs", "singular": "mangodb", "kind": "MongoDB", "listKind": "MongoDBList", "shortNames": ["mdb"]},
+        "metadata": {"name": "acmedbs.acmedb.com", "labels": {"kube-bind.io/exported": "true"}},
+        "spec": {"group": "acmedb.com", "scope": "Namespaced",
+            "names": {"plural": "acmedbs", "singular": "acmedb", "kind": "MongoDB", "listKind": "MongoDBList", "shortNames": ["mdb"]},
             "versions": [{"name": "v1alpha1", "served": true, "storage": true,
                 "selectableFields": [{"jsonPath": ".spec.tier"}],
                 "additionalPrinterColumns": [{"name": "Tier", "type": "string", "jsonPath": ".spec.tier"}],
@@ -31,7 +31,7 @@ fn a_crd_comes_back_as_it_was() {
     let there = projected();
     let wire: BoundSchemaSpec =
         serde_json::from_value(serde_json::to_value(&there).unwrap()).unwrap();
-    let back = consumer_crd(&wire, "mangodb", Some("u")).unwrap();
+    let back = consumer_crd(&wire, "acmedb", Some("u")).unwrap();
     let mut expected = crd().spec;
     expected.conversion = Some(CustomResourceConversion {
         strategy: "None".into(),
@@ -39,7 +39,7 @@ fn a_crd_comes_back_as_it_was() {
     });
     assert_eq!(back.spec, expected);
     assert_eq!(back.metadata.owner_references, None);
-    assert_eq!(back.metadata.labels.unwrap()[LABEL_BINDING], "mangodb");
+    assert_eq!(back.metadata.labels.unwrap()[LABEL_BINDING], "acmedb");
     assert_eq!(
         back.metadata.annotations.as_ref().unwrap()[ANNOTATION_BINDING_UID],
         "u"
@@ -51,14 +51,14 @@ fn revisions_name_the_published_form() {
     let a = projected();
     assert_eq!(revision(&a), revision(&a.clone()));
     assert!(revision(&a).starts_with("v1alpha1-"));
-    assert!(revision(&a).ends_with(".mangodbs.mangodb.com"));
+    assert!(revision(&a).ends_with(".acmedbs.acmedb.com"));
     let mut b = a.clone();
     b.names.short_names = None;
     assert_ne!(revision(&a), revision(&b));
     let schema = bound_schema("cluster-x", a.clone());
     assert_eq!(
         schema.metadata.name.as_deref(),
-        Some("mangodbs.mangodb.com")
+        Some("acmedbs.acmedb.com")
     );
     assert_eq!(
         schema.metadata.annotations.unwrap()[ANNOTATION_SOURCE_SPEC_HASH],
@@ -140,26 +140,26 @@ fn the_agent_checks_what_it_installs() {
 
 #[test]
 fn existing_crds_are_told_apart() {
-    let ours = consumer_crd(&projected(), "mangodb", Some("u")).unwrap();
-    assert_eq!(crd_owner(&ours, "mangodb", Some("u2")), CrdOwner::Ours);
+    let ours = consumer_crd(&projected(), "acmedb", Some("u")).unwrap();
+    assert_eq!(crd_owner(&ours, "acmedb", Some("u2")), CrdOwner::Ours);
     assert_eq!(
         crd_owner(&ours, "other", None),
-        CrdOwner::OtherBinding("mangodb".into())
+        CrdOwner::OtherBinding("acmedb".into())
     );
-    assert_eq!(crd_owner(&crd(), "mangodb", None), CrdOwner::Foreign);
+    assert_eq!(crd_owner(&crd(), "acmedb", None), CrdOwner::Foreign);
     let mut go = crd();
     go.metadata.owner_references = Some(
         serde_json::from_value(json!([{"apiVersion": "kube-bind.io/v1alpha2",
-        "kind": "APIServiceBinding", "name": "mangodb", "uid": "u", "controller": true}]))
+        "kind": "APIServiceBinding", "name": "acmedb", "uid": "u", "controller": true}]))
         .unwrap(),
     );
     assert_eq!(
-        crd_owner(&go, "mangodb", Some("u")),
+        crd_owner(&go, "acmedb", Some("u")),
         CrdOwner::OursByReference
     );
     assert_eq!(
-        crd_owner(&go, "mangodb", Some("u2")),
-        CrdOwner::OtherBinding("mangodb".into())
+        crd_owner(&go, "acmedb", Some("u2")),
+        CrdOwner::OtherBinding("acmedb".into())
     );
 }
 

@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn a_labelled_role_extends_view_and_what_is_made_of_it() {
         let mut roles = bootstrap_roles();
-        let rule = json!({"apiGroups":["mangodb.com"],"resources":["mangodbs"],"verbs":["get"]});
-        roles.push(Arc::new(json!({"metadata":{"name":"mangodb-view",
+        let rule = json!({"apiGroups":["acmedb.com"],"resources":["acmedbs"],"verbs":["get"]});
+        roles.push(Arc::new(json!({"metadata":{"name":"acmedb-view",
             "labels":{"rbac.authorization.k8s.io/aggregate-to-view":"true"}},"rules":[rule]})));
         let due = due(&roles);
         assert_eq!(due.len(), 1, "edit and admin follow when view has changed");

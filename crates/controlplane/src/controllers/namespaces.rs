@@ -250,14 +250,14 @@ mod tests {
     fn what_holds_a_namespace_is_said_once() {
         let mut namespace = json!({"status":{"phase":"Terminating"}});
         let remains = Remains {
-            objects: [("mangodbs.mangodb.com".to_owned(), 2)].into(),
+            objects: [("acmedbs.acmedb.com".to_owned(), 2)].into(),
             finalizers: [("kube-bind.io/consumer".to_owned(), 2)].into(),
             ..Remains::default()
         };
         assert!(set_conditions(&mut namespace, &remains, now()));
         assert_eq!(
             condition(&namespace, "NamespaceContentRemaining")["message"],
-            "Some resources are remaining: mangodbs.mangodb.com has 2 resource instances"
+            "Some resources are remaining: acmedbs.acmedb.com has 2 resource instances"
         );
         assert_eq!(
             condition(&namespace, "NamespaceFinalizersRemaining")["message"],

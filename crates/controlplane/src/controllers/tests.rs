@@ -323,7 +323,7 @@ fn orphans_stay_without_their_owner() {
 fn aggregated_roles_grow_and_shrink() {
     run_test(async {
         let world = World::start().await;
-        let rule = json!({"apiGroups": ["mangodb.com"], "resources": ["mangodbs"], "verbs": ["get"]});
+        let rule = json!({"apiGroups": ["acmedb.com"], "resources": ["acmedbs"], "verbs": ["get"]});
         let role = json!({"metadata": {"name": "extra", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
             "rules": [rule]});
         world.create(RBAC, "clusterroles", role).await;

@@ -287,7 +287,7 @@ mod tests {
         let first = well().status(&APIServiceBindingStatus::default(), at(1));
         let mut binding = APIServiceBinding { status: Some(first.clone()), ..APIServiceBinding::default() };
         let mut facts = Facts::from_previous(&binding);
-        let (phase, problem) = facts.down(Class::Unreachable, "connection refused", "mangodb");
+        let (phase, problem) = facts.down(Class::Unreachable, "connection refused", "acmedb");
         facts.stop(phase, problem);
         let down = facts.status(&first, at(2));
         assert_eq!(down.phase, Some(BindingPhase::Disconnected));
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_revoked_credential_says_which_command_mends_it() {
         let facts = Facts::from_previous(&APIServiceBinding::default());
-        let (phase, problem) = facts.down(Class::Unauthorized, "Unauthorized", "mangodb");
+        let (phase, problem) = facts.down(Class::Unauthorized, "Unauthorized", "acmedb");
         assert_eq!(phase, BindingPhase::Disconnected);
         assert_eq!(problem.reason, "CredentialExpired");
         assert!(problem.message.contains("kubectl bind"));

@@ -163,7 +163,7 @@ pub struct BoundResource {
     pub group: String,
     /// Plural name.
     pub resource: String,
-    /// Immutable name of the schema, for example `v1-48f0….mangodbs.mangodb.com`.
+    /// Immutable name of the schema, for example `v1-48f0….acmedbs.acmedb.com`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_revision: Option<String>,
 }

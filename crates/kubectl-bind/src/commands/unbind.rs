@@ -72,7 +72,7 @@ async fn bound_kinds(consumer: &Cluster, binding: &Value) -> Result<Vec<Resource
     Ok(crds.iter().filter(|crd| crd_owner(crd) == Some(name)).filter_map(served_resource).collect())
 }
 
-/// `2 mangodbs.mangodb.com, 1 things.example.com`.
+/// `2 acmedbs.acmedb.com, 1 things.example.com`.
 fn counts(objects: &[(Resource, Value)]) -> String {
     let mut counted: Vec<(String, usize)> = Vec::new();
     for (resource, _) in objects {
@@ -146,8 +146,7 @@ impl Wait<'_> {
 
 /// Removes the rights of the binding, and the Secret if no other binding uses it. Says whether it did the latter.
 async fn clean_up(consumer: &Cluster, binding: &Value, bindings: &[Value]) -> Result<bool, CliError> {
-    for (kind, object) in rights::names_of_binding(text(binding, "/metadata/name")) {
-        let resource = if kind == "ClusterRole" { kinds::cluster_roles() } else { kinds::cluster_role_bindings() };
+    for (resource, object) in rights::names_of_binding(text(binding, "/metadata/name")) {
         if let Some(live) = consumer.get(&resource, "", &object).await? {
             consumer.delete(&resource, &live).await?;
         }

@@ -77,13 +77,13 @@ pub(crate) fn list_definition(resource: &Resource) -> String {
     }
 }
 
-/// `com.mangodb.v1.MongoDB`: the group backwards, then version and kind.
+/// `com.acmedb.v1.MongoDB`: the group backwards, then version and kind.
 fn model_name(group: &str, version: &str, kind: &str) -> String {
     let reversed: Vec<&str> = group.split('.').rev().collect();
     format!("{}.{version}.{kind}", reversed.join("."))
 }
 
-/// `rbacAuthorization`, `mangodbCom`: the group in camel case, without Kubernetes' own ending.
+/// `rbacAuthorization`, `acmedbCom`: the group in camel case, without Kubernetes' own ending.
 fn camel(group: &str) -> String {
     let group = if group.is_empty() {
         "core"
@@ -489,8 +489,8 @@ mod tests {
         let reviews = paths(find("selfsubjectaccessreviews"));
         assert_eq!(reviews.len(), 1);
         assert_eq!(
-            model_name("mangodb.com", "v1", "MongoDB"),
-            "com.mangodb.v1.MongoDB"
+            model_name("acmedb.com", "v1", "MongoDB"),
+            "com.acmedb.v1.MongoDB"
         );
     }
 }
