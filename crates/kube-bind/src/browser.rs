@@ -107,7 +107,10 @@ impl Browser {
                 let text: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 request = request.header(COOKIE, text.join("; "));
             }
-            let answer = request.send().await.with_context(|| format!("{}{} does not answer", url.origin().ascii_serialization(), url.path()))?;
+            let answer = request
+                .send()
+                .await
+                .with_context(|| format!("{}{} does not answer", url.origin().ascii_serialization(), url.path()))?;
             for cookie in answer.headers().get_all(SET_COOKIE) {
                 self.keep(&host, cookie.to_str().unwrap_or_default());
             }
@@ -169,7 +172,9 @@ impl Page {
     /// When there is none; the message shows the page.
     pub fn form_with(&self, button: &str) -> Result<Form> {
         let found = self.forms().into_iter().find(|form| form.buttons.iter().any(|(text, _)| text == button));
-        found.with_context(|| format!("{} ({}) has no button {button:?}; it says:\n{}", self.url.path(), self.status, self.text()))
+        found.with_context(|| {
+            format!("{} ({}) has no button {button:?}; it says:\n{}", self.url.path(), self.status, self.text())
+        })
     }
 
     /// All forms.
@@ -184,7 +189,12 @@ impl Page {
 ///
 /// # Errors
 /// When a page is not what it should be.
-pub async fn log_in_and_bind(browser: &mut Browser, url: &str, login: &Login, mut tell: impl FnMut(&str)) -> Result<Page> {
+pub async fn log_in_and_bind(
+    browser: &mut Browser,
+    url: &str,
+    login: &Login,
+    mut tell: impl FnMut(&str),
+) -> Result<Page> {
     let mut page = browser.open(url).await?;
     // Login, consent, bind: each at most once.
     for _ in 0..4 {
@@ -193,7 +203,9 @@ pub async fn log_in_and_bind(browser: &mut Browser, url: &str, login: &Login, mu
             let fill = [("username", login.username.as_str()), ("password", login.password.expose_secret())];
             page = browser.press(&page, "Log in", &fill).await?;
         } else if page.form_with("Allow").is_ok() {
-            let reads = ["email address", "profile", "groups"].into_iter().filter(|what| page.text().contains(&format!("Your {what}")));
+            let reads = ["email address", "profile", "groups"]
+                .into_iter()
+                .filter(|what| page.text().contains(&format!("Your {what}")));
             tell(&format!("page {:?} ({}): [Allow]", page.title(), reads.collect::<Vec<_>>().join(", ")));
             page = browser.press(&page, "Allow", &[]).await?;
         } else if page.form_with("Bind").is_ok() {
@@ -268,7 +280,18 @@ fn strip_tags(html: &str) -> String {
 }
 
 fn unescape(text: &str) -> String {
-    let named = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#34;", "\""), ("&#39;", "'"), ("&#x27;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&"), ("&amp;", "&")];
+    let named = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&#x27;", "'"),
+        ("&#60;", "<"),
+        ("&#62;", ">"),
+        ("&#38;", "&"),
+        ("&amp;", "&"),
+    ];
     named.iter().fold(text.to_owned(), |text, (name, c)| text.replace(name, c))
 }
 

@@ -41,7 +41,12 @@ fn guide(stage: &Stage) -> String {
     let mut text = format!("kube-bind is ready. Everything is in {}\n\n", stage.folder().display());
     text.push_str(&format!("  consumer   {}\n", stage.consumer_kubeconfig().display()));
     for provider in stage.providers() {
-        text.push_str(&format!("  provider   {}  {} at {}\n", provider.kubeconfig.display(), provider.pretty_name, provider.url));
+        text.push_str(&format!(
+            "  provider   {}  {} at {}\n",
+            provider.kubeconfig.display(),
+            provider.pretty_name,
+            provider.url
+        ));
     }
     for login in stage.logins() {
         text.push_str(&format!("  login      {}  password {}\n", login.username, login.password.expose_secret()));

@@ -92,7 +92,8 @@ fn program(name: &str) -> Option<Program> {
 
 /// The program: `args` as the operating system hands them over, the first being the name it was started under.
 pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
-    let own_name = args.first().map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str()).unwrap_or_default();
+    let own_name =
+        args.first().map(Path::new).and_then(Path::file_stem).and_then(|name| name.to_str()).unwrap_or_default();
     if let Some(program) = program(own_name) {
         return program(args);
     }

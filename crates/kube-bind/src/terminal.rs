@@ -66,7 +66,8 @@ impl Terminal {
     pub async fn expect(&mut self, text: &str, within: Duration) -> Result<String> {
         let deadline = Instant::now() + within;
         loop {
-            let ended = self.child.try_wait()?.is_some() && self.reader.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
+            let ended = self.child.try_wait()?.is_some()
+                && self.reader.as_ref().is_none_or(std::thread::JoinHandle::is_finished);
             let seen = self.seen.lock().clone();
             if seen.contains(text) {
                 return Ok(seen);
@@ -87,6 +88,12 @@ impl Terminal {
     /// When the terminal is gone.
     pub fn type_line(&mut self, line: &str) -> Result<()> {
         self.master.write_all(format!("{line}\n").as_bytes()).context("cannot type")
+    }
+
+    /// The program's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the end of the program; gives its exit status and everything that was seen.

@@ -22,10 +22,14 @@ struct Scene {
 
 /// A page's form: its hidden fields.
 fn hidden(page: &str) -> HashMap<String, String> {
-    page.split("<input type=\"hidden\"").skip(1).map(|rest| {
-        let attribute = |name: &str| rest.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
-        (attribute("name"), attribute("value"))
-    }).collect()
+    page.split("<input type=\"hidden\"")
+        .skip(1)
+        .map(|rest| {
+            let attribute =
+                |name: &str| rest.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().to_owned();
+            (attribute("name"), attribute("value"))
+        })
+        .collect()
 }
 
 impl Scene {
@@ -60,8 +64,14 @@ impl Scene {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER));
         let mut url = Url::parse(&format!("{}/authorize", self.issuer)).unwrap();
         url.query_pairs_mut().extend_pairs([
-            ("response_type", "code"), ("client_id", "backend"), ("redirect_uri", CALLBACK), ("scope", "openid email profile"),
-            ("state", state), ("nonce", "n-1"), ("code_challenge", &challenge), ("code_challenge_method", "S256"),
+            ("response_type", "code"),
+            ("client_id", "backend"),
+            ("redirect_uri", CALLBACK),
+            ("scope", "openid email profile"),
+            ("state", state),
+            ("nonce", "n-1"),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
         ]);
         url
     }
@@ -91,7 +101,8 @@ impl Scene {
     async fn login(&mut self, state: &str) -> String {
         let page = self.get(self.authorize_url(state)).await.text().await.unwrap();
         let interaction = hidden(&page)["interaction"].clone();
-        let page = self.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
+        let page =
+            self.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
         assert_eq!(page.status(), 200);
         let text = page.text().await.unwrap();
         assert!(text.contains("Your email address<span>ada@example.test"), "{text}");
@@ -109,8 +120,14 @@ impl Scene {
     }
 
     async fn token(&self, code: &str, verifier: &str, secret: &str, callback: &str) -> (u16, Value) {
-        let form = [("grant_type", "authorization_code"), ("code", code), ("code_verifier", verifier), ("redirect_uri", callback)];
-        let request = self.browser.post(format!("{}/token", self.issuer)).basic_auth("backend", Some(secret)).form(&form);
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", callback),
+        ];
+        let request =
+            self.browser.post(format!("{}/token", self.issuer)).basic_auth("backend", Some(secret)).form(&form);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }
@@ -125,9 +142,15 @@ async fn a_login_gives_a_signed_token_and_userinfo() {
     let (status, tokens) = scene.token(&answer["code"], VERIFIER, "s3cr%3Aet", CALLBACK).await;
     assert_eq!(status, 200, "{tokens}");
 
-    let document: Value = scene.get(Url::parse(&format!("{}/.well-known/openid-configuration", scene.issuer)).unwrap()).await.json().await.unwrap();
+    let document: Value = scene
+        .get(Url::parse(&format!("{}/.well-known/openid-configuration", scene.issuer)).unwrap())
+        .await
+        .json()
+        .await
+        .unwrap();
     assert_eq!(document["issuer"], scene.issuer);
-    let keys: jsonwebtoken::jwk::JwkSet = scene.get(Url::parse(document["jwks_uri"].as_str().unwrap()).unwrap()).await.json().await.unwrap();
+    let keys: jsonwebtoken::jwk::JwkSet =
+        scene.get(Url::parse(document["jwks_uri"].as_str().unwrap()).unwrap()).await.json().await.unwrap();
     let id_token = tokens["id_token"].as_str().unwrap();
     let header = jsonwebtoken::decode_header(id_token).unwrap();
     let key = jsonwebtoken::DecodingKey::from_jwk(keys.find(&header.kid.unwrap()).unwrap()).unwrap();
@@ -140,7 +163,8 @@ async fn a_login_gives_a_signed_token_and_userinfo() {
     assert!(claims.get("groups").is_none(), "groups were not asked for");
 
     let userinfo = scene.browser.get(format!("{}/userinfo", scene.issuer));
-    let answer: Value = userinfo.bearer_auth(tokens["access_token"].as_str().unwrap()).send().await.unwrap().json().await.unwrap();
+    let answer: Value =
+        userinfo.bearer_auth(tokens["access_token"].as_str().unwrap()).send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["preferred_username"], "ada");
 }
 
@@ -150,13 +174,15 @@ async fn a_wrong_password_is_refused_and_guessing_ends() {
     let page = scene.get(scene.authorize_url("s")).await.text().await.unwrap();
     let interaction = hidden(&page)["interaction"].clone();
     for password in ["wrong", "", "righ", "right "] {
-        let response = scene.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", password)]).await;
+        let response =
+            scene.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", password)]).await;
         assert_eq!(response.status(), 401);
         assert!(response.text().await.unwrap().contains("Wrong user name or password"));
     }
     let fifth = scene.post("/login", &[("interaction", &interaction), ("username", "nobody"), ("password", "")]).await;
     assert_eq!(fifth.status(), 400);
-    let right = scene.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
+    let right =
+        scene.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
     assert_eq!(right.status(), 400, "the login has to be started anew");
 }
 
@@ -168,14 +194,17 @@ async fn a_used_code_is_refused_and_ends_the_token_made_from_it() {
     let (_, tokens) = scene.token(&code, VERIFIER, "s3cr%3Aet", CALLBACK).await;
     let (status, answer) = scene.token(&code, VERIFIER, "s3cr%3Aet", CALLBACK).await;
     assert_eq!((status, &answer["error"]), (400, &"invalid_grant".into()));
-    let userinfo = scene.browser.get(format!("{}/userinfo", scene.issuer)).bearer_auth(tokens["access_token"].as_str().unwrap());
+    let userinfo =
+        scene.browser.get(format!("{}/userinfo", scene.issuer)).bearer_auth(tokens["access_token"].as_str().unwrap());
     assert_eq!(userinfo.send().await.unwrap().status(), 401);
 }
 
 #[tokio::test]
 async fn a_foreign_redirect_uri_is_refused_without_a_redirect() {
     let mut scene = Scene::new().await;
-    for foreign in ["https://evil.example/callback", "http://127.0.0.1:9/api/callback/../x", "http://127.0.0.1:9/api/callback?x"] {
+    for foreign in
+        ["https://evil.example/callback", "http://127.0.0.1:9/api/callback/../x", "http://127.0.0.1:9/api/callback?x"]
+    {
         let url = scene.authorize_url("s").as_str().replace(&urlencoded(CALLBACK), &urlencoded(foreign));
         let response = scene.get(Url::parse(&url).unwrap()).await;
         assert_eq!(response.status(), 400);
@@ -233,14 +262,20 @@ async fn a_login_begun_in_another_browser_is_refused() {
     other.cookie = Some("kube-bind-dev-login=planted".into());
     let page = other.get(other.authorize_url("t")).await.text().await.unwrap();
     let interaction = hidden(&page)["interaction"].clone();
-    let response = other.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
+    let response =
+        other.post("/login", &[("interaction", &interaction), ("username", "ada"), ("password", "right")]).await;
     assert_eq!(response.status(), 200);
     assert_ne!(other.cookie.as_deref(), Some("kube-bind-dev-login=planted"), "the name changes with the login");
 }
 
 #[tokio::test]
 async fn it_listens_on_loopback_only() {
-    let options = Options { listen: "0.0.0.0:0".parse().unwrap(), key: SigningKey::generate().unwrap(), people: vec![], clients: vec![] };
+    let options = Options {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        key: SigningKey::generate().unwrap(),
+        people: vec![],
+        clients: vec![],
+    };
     assert!(matches!(Issuer::start(options, CancellationToken::new()).await, Err(StartError::NotLoopback(_))));
 }
 

@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use kube_bind_api::constants::{
-    CONSUMER_NAMESPACE, KUBECONFIG_KEY, LABEL_BINDING, LABEL_PROVIDER_KUBECONFIG,
-};
+use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY, LABEL_BINDING, LABEL_PROVIDER_KUBECONFIG};
 use kube_bind_api::{ClaimState, ClusterSecretKeyRef, StatedClaim};
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
@@ -19,6 +17,7 @@ use crate::args::AgentArgs;
 use crate::changes::Changes;
 use crate::cluster::{Cluster, Permission, kinds, text};
 use crate::errors::CliError;
+use crate::kubeconfig::{endpoint, kubeconfig_of};
 use crate::manifest::Request;
 use crate::rights;
 
@@ -65,7 +64,10 @@ impl Bind {
             missing.extend(self.consumer.missing(&NEEDED_FOR_POLICIES).await?);
         }
         if !missing.is_empty() {
-            return Err(CliError::MissingPermissions { server: self.consumer.server.clone(), missing: missing.join(", ") });
+            return Err(CliError::MissingPermissions {
+                server: self.consumer.server.clone(),
+                missing: missing.join(", "),
+            });
         }
         let bindings = self.consumer.list(&kinds::bindings(), &ListQuery::default()).await?;
         for request in &self.requests {
@@ -89,7 +91,9 @@ impl Bind {
             let api = wanted.crd_name();
             let bound = |binding: &&Value| {
                 let schemas = binding.pointer("/status/boundSchemas").and_then(Value::as_array).into_iter().flatten();
-                schemas.into_iter().any(|schema| text(schema, "/group") == wanted.group && text(schema, "/resource") == wanted.resource)
+                schemas.into_iter().any(|schema| {
+                    text(schema, "/group") == wanted.group && text(schema, "/resource") == wanted.resource
+                })
             };
             let same = |binding: &&Value| text(binding, "/metadata/name") == request.name;
             if let Some(other) = bindings.iter().filter(bound).find(|binding| !same(binding)) {
@@ -114,7 +118,8 @@ impl Bind {
 
     /// Whether an existing binding's credential opens the same contract.
     async fn same_provider(&self, binding: &Value) -> Result<bool, CliError> {
-        let (namespace, name) = (text(binding, "/spec/kubeconfigSecretRef/namespace"), text(binding, "/spec/kubeconfigSecretRef/name"));
+        let (namespace, name) =
+            (text(binding, "/spec/kubeconfigSecretRef/namespace"), text(binding, "/spec/kubeconfigSecretRef/name"));
         let Some(secret) = self.consumer.get(&kinds::secrets(), namespace, name).await? else { return Ok(true) };
         Ok(kubeconfig_of(&secret, text(binding, "/spec/kubeconfigSecretRef/key")).is_none_or(|bytes| {
             endpoint(&bytes).is_none_or(|other| Some(other) == endpoint(&self.credential.kubeconfig))
@@ -132,7 +137,11 @@ impl Bind {
             Ok(bound) => Ok(bound),
             Err(error) => {
                 let left = changes.undo().await;
-                if left.is_empty() { Err(error) } else { Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") }) }
+                if left.is_empty() {
+                    Err(error)
+                } else {
+                    Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") })
+                }
             }
         }
     }
@@ -172,7 +181,8 @@ impl Bind {
             self.connected(&request.name).await?;
             apis.extend(self.served(request).await?);
         }
-        let claims: Vec<&StatedClaim> = self.requests.iter().flat_map(|request| &request.spec.permission_claims).collect();
+        let claims: Vec<&StatedClaim> =
+            self.requests.iter().flat_map(|request| &request.spec.permission_claims).collect();
         let claims_accepted = !claims.is_empty() && claims.iter().all(|stated| stated.state() == ClaimState::Accepted);
         Ok(Bound { apis, claims_accepted })
     }
@@ -182,7 +192,9 @@ impl Bind {
         let deadline = Instant::now() + PROVIDER_WAIT;
         while Instant::now() < deadline {
             match self.consumer.get(&kinds::namespaces(), "", CONSUMER_NAMESPACE).await? {
-                Some(namespace) if namespace.pointer("/metadata/deletionTimestamp").is_some() => tokio::time::sleep(POLL).await,
+                Some(namespace) if namespace.pointer("/metadata/deletionTimestamp").is_some() => {
+                    tokio::time::sleep(POLL).await
+                }
                 _ => return Ok(()),
             }
         }
@@ -192,7 +204,10 @@ impl Bind {
     /// The policy for the kind that the claims refer to, as the provider publishes it. The provider may not have published
     /// it yet; without it nothing can be bound anyway.
     async fn where_used(&self, request: &Request, claims: &[StatedClaim]) -> Result<Vec<Value>, CliError> {
-        let referring = claims.iter().flat_map(|stated| &stated.claim.selector.references).map(|reference| reference.group_resource());
+        let referring = claims
+            .iter()
+            .flat_map(|stated| &stated.claim.selector.references)
+            .map(|reference| reference.group_resource());
         let exported: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
         let kind = referring.into_iter().find(|kind| exported.contains(kind)).or_else(|| exported.first().cloned());
         let Some(kind) = kind else { return Ok(Vec::new()) };
@@ -215,7 +230,8 @@ impl Bind {
         let mut name = self.credential.secret.clone();
         if name.is_none() {
             let there = self.consumer.list(&kinds::secrets(), &ListQuery::namespace(CONSUMER_NAMESPACE)).await?;
-            let opens = |secret: &&Value| kubeconfig_of(secret, KUBECONFIG_KEY).is_some_and(|bytes| endpoint(&bytes) == ours);
+            let opens =
+                |secret: &&Value| kubeconfig_of(secret, KUBECONFIG_KEY).is_some_and(|bytes| endpoint(&bytes) == ours);
             name = there.iter().find(opens).map(|secret| text(secret, "/metadata/name").to_owned());
             let first = self.requests.first().map(|request| request.name.clone()).unwrap_or_default();
             if name.is_none() && find(&there, &first).is_some() {
@@ -286,11 +302,24 @@ impl Bind {
         Ok(rights::merge_decisions(before, request.spec.permission_claims.clone()))
     }
 
-    async fn write_binding(&self, changes: &mut Changes, request: &Request, secret: &str, claims: &[StatedClaim]) -> Result<(), CliError> {
+    async fn write_binding(
+        &self,
+        changes: &mut Changes,
+        request: &Request,
+        secret: &str,
+        claims: &[StatedClaim],
+    ) -> Result<(), CliError> {
         let there = self.consumer.get(&kinds::bindings(), "", &request.name).await?;
-        let reference = ClusterSecretKeyRef { name: secret.to_owned(), key: KUBECONFIG_KEY.to_owned(), namespace: CONSUMER_NAMESPACE.to_owned() };
+        let reference = ClusterSecretKeyRef {
+            name: secret.to_owned(),
+            key: KUBECONFIG_KEY.to_owned(),
+            namespace: CONSUMER_NAMESPACE.to_owned(),
+        };
         // The reference cannot change once it is there.
-        let reference = there.as_ref().and_then(|there| there.pointer("/spec/kubeconfigSecretRef").cloned()).unwrap_or_else(|| json!(reference));
+        let reference = there
+            .as_ref()
+            .and_then(|there| there.pointer("/spec/kubeconfigSecretRef").cloned())
+            .unwrap_or_else(|| json!(reference));
         let mut spec = json!({"kubeconfigSecretRef": reference, "permissionClaims": claims});
         if let Some(url) = &self.url {
             spec["reference"] = json!({"export": {"url": url}});
@@ -327,7 +356,10 @@ impl Bind {
                     "Failed" | "ClaimedElsewhere" => {
                         let since = *failed_since.get_or_insert_with(Instant::now);
                         if since.elapsed() > FAILED_FOR {
-                            return Err(CliError::BindingFailed { binding: name.to_owned(), reason: ready_message(&binding) });
+                            return Err(CliError::BindingFailed {
+                                binding: name.to_owned(),
+                                reason: ready_message(&binding),
+                            });
                         }
                     }
                     _ => failed_since = None,
@@ -337,7 +369,11 @@ impl Bind {
             tokio::time::sleep(POLL).await;
         }
         let message = ready_message(&last);
-        let reason = if message.is_empty() { ". See kubectl bind status and the agent's log".to_owned() } else { format!(": {message}") };
+        let reason = if message.is_empty() {
+            ". See kubectl bind status and the agent's log".to_owned()
+        } else {
+            format!(": {message}")
+        };
         Err(CliError::NotConnected { binding: name.to_owned(), seconds: wait.as_secs(), reason })
     }
 
@@ -354,13 +390,20 @@ impl Bind {
                         && self.consumer.serves(&resource).await?
                     {
                         let singular = text(&crd, "/spec/names/singular");
-                        let singular = if singular.is_empty() { text(&crd, "/spec/names/kind").to_lowercase() } else { singular.to_owned() };
+                        let singular = if singular.is_empty() {
+                            text(&crd, "/spec/names/kind").to_lowercase()
+                        } else {
+                            singular.to_owned()
+                        };
                         apis.push(format!("{singular}.{}", wanted.group));
                         break;
                     }
                 }
                 if Instant::now() > deadline {
-                    return Err(CliError::NotEstablished { crd: format!("CustomResourceDefinition {name}"), seconds: self.agent.wait });
+                    return Err(CliError::NotEstablished {
+                        crd: format!("CustomResourceDefinition {name}"),
+                        seconds: self.agent.wait,
+                    });
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -383,15 +426,30 @@ const NEEDED: [Permission; 8] = [
 
 /// And where the API server knows admission policies.
 const NEEDED_FOR_POLICIES: [Permission; 2] = [
-    Permission { verb: "create", group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicies", namespace: "" },
-    Permission { verb: "create", group: "admissionregistration.k8s.io", resource: "validatingadmissionpolicybindings", namespace: "" },
+    Permission {
+        verb: "create",
+        group: "admissionregistration.k8s.io",
+        resource: "validatingadmissionpolicies",
+        namespace: "",
+    },
+    Permission {
+        verb: "create",
+        group: "admissionregistration.k8s.io",
+        resource: "validatingadmissionpolicybindings",
+        namespace: "",
+    },
 ];
 
 /// The first served version of a CRD (or of a bound schema, which has the same shape there), as something to list.
 pub(crate) fn served_resource(crd: &Value) -> Option<Resource> {
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array)?;
     let version = versions.iter().find(|version| version.pointer("/served") == Some(&Value::Bool(true)))?;
-    Some(Resource::new(text(crd, "/spec/group"), text(version, "/name"), text(crd, "/spec/names/plural"), text(crd, "/spec/names/kind")))
+    Some(Resource::new(
+        text(crd, "/spec/group"),
+        text(version, "/name"),
+        text(crd, "/spec/names/plural"),
+        text(crd, "/spec/names/kind"),
+    ))
 }
 
 /// The binding that a CRD belongs to: by our label, or by the owner reference of the Go release.
@@ -420,53 +478,6 @@ pub(crate) fn ready_message(object: &Value) -> String {
     }
 }
 
-/// The kubeconfig in a Secret.
-pub(crate) fn kubeconfig_of(secret: &Value, key: &str) -> Option<Vec<u8>> {
-    let encoded = secret.get("data")?.get(key)?;
-    serde_json::from_value::<k8s_openapi::ByteString>(encoded.clone()).ok().map(|bytes| bytes.0)
-}
-
-/// Server and namespace of a kubeconfig's current context: which contract it opens.
-pub(crate) fn endpoint(kubeconfig: &[u8]) -> Option<(String, String)> {
-    let config = kube::config::Kubeconfig::from_yaml(std::str::from_utf8(kubeconfig).ok()?).ok()?;
-    let current = config.current_context?;
-    let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
-    let cluster = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?.cluster?;
-    Some((cluster.server?.trim_end_matches('/').to_owned(), context.namespace?))
-}
-
-/// Where [`with_export_url`] puts the URL: kubeconfigs have room for such.
-const EXTENSION: &str = "kube-bind.io/export";
-
-/// The kubeconfig with a note of what the user bound, so that a bind from a file can show it too. A kubeconfig that
-/// cannot be read is given back as it is.
-pub(crate) fn with_export_url(kubeconfig: &[u8], url: &str) -> Vec<u8> {
-    let note = |config: &mut Value| -> Option<()> {
-        let cluster = config.pointer_mut("/clusters/0/cluster")?.as_object_mut()?;
-        cluster.insert("extensions".to_owned(), json!([{"name": EXTENSION, "extension": {"url": url}}]));
-        Some(())
-    };
-    let config = std::str::from_utf8(kubeconfig).ok().and_then(|text| apimachinery::yaml::document(text).ok());
-    let noted = config.and_then(|mut config| note(&mut config).map(|()| apimachinery::yaml::write(&config)));
-    noted.map_or_else(|| kubeconfig.to_vec(), String::into_bytes)
-}
-
-/// The note of [`with_export_url`], and the kubeconfig without it.
-pub(crate) fn take_export_url(kubeconfig: &[u8]) -> (Option<String>, Vec<u8>) {
-    let config = std::str::from_utf8(kubeconfig).ok().and_then(|text| apimachinery::yaml::document(text).ok());
-    let Some(mut config) = config else { return (None, kubeconfig.to_vec()) };
-    let cluster = config.pointer_mut("/clusters/0/cluster").and_then(Value::as_object_mut);
-    let Some(Value::Array(extensions)) = cluster.and_then(|cluster| cluster.remove("extensions")) else {
-        return (None, kubeconfig.to_vec());
-    };
-    let ours = extensions.iter().find(|extension| text(extension, "/name") == EXTENSION);
-    let url = ours.map(|extension| text(extension, "/extension/url").to_owned()).filter(|url| !url.is_empty());
-    match url {
-        Some(url) => (Some(url), apimachinery::yaml::write(&config).into_bytes()),
-        None => (None, kubeconfig.to_vec()),
-    }
-}
-
 fn find<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
     objects.iter().find(|object| text(object, "/metadata/name") == name)
 }
@@ -484,7 +495,11 @@ fn already_bound(api: String, binding: &Value) -> CliError {
 
 fn same_resources(there: &Value, request: &Request) -> bool {
     let resources = there.pointer("/spec/resources").and_then(Value::as_array);
-    let mut have: Vec<_> = resources.into_iter().flatten().map(|r| (text(r, "/group").to_owned(), text(r, "/resource").to_owned())).collect();
+    let mut have: Vec<_> = resources
+        .into_iter()
+        .flatten()
+        .map(|r| (text(r, "/group").to_owned(), text(r, "/resource").to_owned()))
+        .collect();
     let mut want: Vec<_> = request.spec.resources.iter().map(|r| (r.group.clone(), r.resource.clone())).collect();
     have.sort();
     want.sort();
@@ -502,11 +517,16 @@ fn bad_name(name: &str) -> Option<String> {
         return Some("it is empty; give one with --name".to_owned());
     }
     if name.len() > 63 {
-        return Some(format!("it has {} characters, and 63 are the most that fit into the names made from it; choose a shorter one with --name", name.len()));
+        return Some(format!(
+            "it has {} characters, and 63 are the most that fit into the names made from it; choose a shorter one with --name",
+            name.len()
+        ));
     }
     let well_formed = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
         && name.split('.').all(|part| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-'));
-    (!well_formed).then(|| "only lower-case letters, digits, - and . between them are allowed; choose another with --name".to_owned())
+    (!well_formed).then(|| {
+        "only lower-case letters, digits, - and . between them are allowed; choose another with --name".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -517,27 +537,24 @@ mod tests {
     fn names_that_cannot_be_used_say_why() {
         assert_eq!(bad_name("acmedb"), None);
         assert_eq!(bad_name("a.b-c"), None);
-        for (name, word) in [("", "empty"), ("A", "lower-case"), ("-a", "lower-case"), ("a..b", "lower-case"), (&"a".repeat(64), "64 characters")] {
+        for (name, word) in [
+            ("", "empty"),
+            ("A", "lower-case"),
+            ("-a", "lower-case"),
+            ("a..b", "lower-case"),
+            (&"a".repeat(64), "64 characters"),
+        ] {
             assert!(bad_name(name).is_some_and(|reason| reason.contains(word)), "{name}");
         }
     }
 
     #[test]
-    fn a_kubeconfig_is_known_by_server_and_namespace() {
-        let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{name: k, cluster: {server: 'https://p:1/'}}]\ncontexts: [{name: c, context: {cluster: k, user: u, namespace: ns}}]\nusers: [{name: u, user: {token: t}}]\n";
-        assert_eq!(endpoint(text.as_bytes()), Some(("https://p:1".into(), "ns".into())));
-        assert_eq!(endpoint(b"nonsense"), None);
-        let noted = with_export_url(text.as_bytes(), "https://p/exports");
-        assert_eq!(endpoint(&noted), endpoint(text.as_bytes()));
-        let (url, plain) = take_export_url(&noted);
-        assert_eq!((url.as_deref(), endpoint(&plain)), (Some("https://p/exports"), endpoint(text.as_bytes())));
-        assert_eq!(take_export_url(text.as_bytes()), (None, text.as_bytes().to_vec()));
-    }
-
-    #[test]
     fn a_crd_belongs_to_a_binding_by_label_or_by_the_go_agents_owner_reference() {
         assert_eq!(crd_owner(&json!({"metadata": {"labels": {LABEL_BINDING: "a"}}})), Some("a"));
-        assert_eq!(crd_owner(&json!({"metadata": {"ownerReferences": [{"kind": "APIServiceBinding", "name": "b"}]}})), Some("b"));
+        assert_eq!(
+            crd_owner(&json!({"metadata": {"ownerReferences": [{"kind": "APIServiceBinding", "name": "b"}]}})),
+            Some("b")
+        );
         assert_eq!(crd_owner(&json!({"metadata": {}})), None);
     }
 }

@@ -67,9 +67,11 @@ impl Trip {
     pub(crate) fn url(&self, url: &Url, more: &[(&str, &str)]) -> Url {
         let mut url = url.clone();
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(self.verifier.expose_secret().as_bytes()));
-        let ours = [("redirect_url", self.callback.as_str()), ("session_id", &self.session), ("code_challenge", &challenge)];
+        let ours =
+            [("redirect_url", self.callback.as_str()), ("session_id", &self.session), ("code_challenge", &challenge)];
         let names: Vec<&str> = ours.iter().chain(more).map(|(name, _)| *name).collect();
-        let kept: Vec<(String, String)> = url.query_pairs().into_owned().filter(|(name, _)| !names.contains(&name.as_str())).collect();
+        let kept: Vec<(String, String)> =
+            url.query_pairs().into_owned().filter(|(name, _)| !names.contains(&name.as_str())).collect();
         url.query_pairs_mut().clear().extend_pairs(kept).extend_pairs(ours).extend_pairs(more);
         url
     }
@@ -91,8 +93,14 @@ impl Trip {
         let answer = if let Some(code) = query.remove("code") {
             Answer::Code(code)
         } else if let Some(response) = query.remove("binding_response") {
-            let bytes = URL_SAFE.decode(&response).or_else(|_| URL_SAFE_NO_PAD.decode(&response)).or_else(|_| STANDARD.decode(&response));
-            Answer::Response(bytes.map_err(|_| CliError::Login { reason: "the answer in the browser's URL is damaged".to_owned() })?)
+            let bytes = URL_SAFE
+                .decode(&response)
+                .or_else(|_| URL_SAFE_NO_PAD.decode(&response))
+                .or_else(|_| STANDARD.decode(&response));
+            Answer::Response(
+                bytes
+                    .map_err(|_| CliError::Login { reason: "the answer in the browser's URL is damaged".to_owned() })?,
+            )
         } else if query.contains_key("access_token") {
             Answer::Token(query)
         } else {
@@ -114,11 +122,19 @@ pub(crate) fn open(url: &Url, skip: bool) {
     }
 }
 
-async fn come_back(State(door): State<Arc<Door>>, Query(query): Query<HashMap<String, String>>) -> (StatusCode, Html<String>) {
+async fn come_back(
+    State(door): State<Arc<Door>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> (StatusCode, Html<String>) {
     match query.get("session_id") {
         Some(session) if *session == door.session => {}
         None if door.open => {}
-        _ => return (StatusCode::UNAUTHORIZED, page("Not this one", "This is not the answer that kubectl bind waits for.")),
+        _ => {
+            return (
+                StatusCode::UNAUTHORIZED,
+                page("Not this one", "This is not the answer that kubectl bind waits for."),
+            );
+        }
     }
     let refused = query.contains_key("error");
     if door.answers.try_send(query).is_err() {
@@ -160,7 +176,10 @@ mod tests {
     #[tokio::test]
     async fn only_our_session_is_answered_and_once() {
         let trip = Trip::prepare(false).await.unwrap();
-        let url = trip.url(&Url::parse("http://p.example/exports?redirect_url=http://evil&keep=1").unwrap(), &[("dry_run", "true")]);
+        let url = trip.url(
+            &Url::parse("http://p.example/exports?redirect_url=http://evil&keep=1").unwrap(),
+            &[("dry_run", "true")],
+        );
         let pairs: HashMap<_, _> = url.query_pairs().into_owned().collect();
         assert_eq!((pairs["keep"].as_str(), pairs["dry_run"].as_str()), ("1", "true"));
         assert!(pairs["redirect_url"].starts_with("http://127.0.0.1:"), "ours, not what was in the URL");

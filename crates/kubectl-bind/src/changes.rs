@@ -77,7 +77,11 @@ impl Changes {
 pub(crate) fn resource(object: &Value) -> Result<Resource, CliError> {
     kinds::of(object).ok_or_else(|| CliError::Manifest {
         origin: text(object, "/metadata/name").to_owned(),
-        reason: format!("{} {} is not a kind that kubectl bind writes", text(object, "/apiVersion"), text(object, "/kind")),
+        reason: format!(
+            "{} {} is not a kind that kubectl bind writes",
+            text(object, "/apiVersion"),
+            text(object, "/kind")
+        ),
     })
 }
 
@@ -85,9 +89,9 @@ pub(crate) fn resource(object: &Value) -> Result<Resource, CliError> {
 /// empty.
 pub(crate) fn contains(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => {
-            desired.iter().all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |live| contains(live, value)))
-        }
+        (Value::Object(live), Value::Object(desired)) => desired
+            .iter()
+            .all(|(name, value)| live.get(name).map_or_else(|| is_empty(value), |live| contains(live, value))),
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| contains(live, desired))
         }
@@ -114,7 +118,10 @@ mod tests {
     #[test]
     fn what_others_added_does_not_count_and_what_we_want_does() {
         let live = json!({"metadata": {"name": "a", "uid": "u"}, "rules": [{"verbs": ["get", "list"]}]});
-        assert!(contains(&live, &json!({"metadata": {"name": "a", "labels": {}}, "rules": [{"verbs": ["get", "list"]}]})));
+        assert!(contains(
+            &live,
+            &json!({"metadata": {"name": "a", "labels": {}}, "rules": [{"verbs": ["get", "list"]}]})
+        ));
         assert!(!contains(&live, &json!({"rules": [{"verbs": ["get"]}]})));
         assert!(!contains(&live, &json!({"rules": []})));
         assert!(!contains(&live, &json!({"metadata": {"labels": {"a": "b"}}})));

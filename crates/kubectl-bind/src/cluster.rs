@@ -66,7 +66,12 @@ impl Cluster {
         CliError::from_api(error, &self.server)
     }
 
-    pub(crate) async fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, CliError> {
+    pub(crate) async fn get(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, CliError> {
         self.api.get_opt(resource, &ObjectKey::new(namespace, name)).await.map_err(|error| self.say(error))
     }
 
@@ -100,11 +105,23 @@ impl Cluster {
     }
 
     /// Applies to the object of that uid.
-    pub(crate) async fn update(&self, resource: &Resource, key: &ObjectKey, body: &Value, uid: &str) -> Result<Value, CliError> {
+    pub(crate) async fn update(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        body: &Value,
+        uid: &str,
+    ) -> Result<Value, CliError> {
         self.api.apply_update_only(resource, key, body, uid, MANAGER).await.map_err(|error| self.say(error))
     }
 
-    pub(crate) async fn merge_patch(&self, resource: &Resource, namespace: &str, name: &str, patch: &Value) -> Result<Value, CliError> {
+    pub(crate) async fn merge_patch(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value, CliError> {
         let key = ObjectKey::new(namespace, name);
         self.api.merge_patch(resource, &key, Subresource::Main, patch, MANAGER).await.map_err(|error| self.say(error))
     }
@@ -122,7 +139,10 @@ impl Cluster {
     /// The identity of the cluster: the UID of its namespace `kube-system`.
     pub(crate) async fn identity(&self) -> Result<String, CliError> {
         let namespace = self.get(&kinds::namespaces(), "", "kube-system").await?;
-        let uid = namespace.as_ref().map(|namespace| text(namespace, "/metadata/uid").to_owned()).filter(|uid| !uid.is_empty());
+        let uid = namespace
+            .as_ref()
+            .map(|namespace| text(namespace, "/metadata/uid").to_owned())
+            .filter(|uid| !uid.is_empty());
         uid.ok_or_else(|| CliError::Api {
             side: self.api.side().to_owned(),
             verb: "get",
@@ -220,6 +240,7 @@ pub(crate) mod kinds {
         bindings: "kube-bind.io" "v1alpha2" "apiservicebindings" "APIServiceBinding";
         requests: "kube-bind.io" "v1alpha2" "apiserviceexportrequests" "APIServiceExportRequest";
         exports: "kube-bind.io" "v1alpha2" "apiserviceexports" "APIServiceExport";
+        bound_schemas: "kube-bind.io" "v1alpha2" "boundschemas" "BoundSchema";
         cluster_bindings: "kube-bind.io" "v1alpha2" "clusterbindings" "ClusterBinding";
         mapped_namespaces: "kube-bind.io" "v1alpha2" "apiservicenamespaces" "APIServiceNamespace";
     }

@@ -60,12 +60,17 @@ pub(crate) fn decide(requests: &mut [Request], provider: &str, accept: bool, sou
         Source::Provider => true,
         Source::File => state != ClaimState::Accepted,
     };
-    let open: Vec<StatedClaim> =
-        requests.iter().flat_map(|request| &request.spec.permission_claims).filter(|stated| undecided(stated.state())).cloned().collect();
+    let open: Vec<StatedClaim> = requests
+        .iter()
+        .flat_map(|request| &request.spec.permission_claims)
+        .filter(|stated| undecided(stated.state()))
+        .cloned()
+        .collect();
     if open.is_empty() {
         return Ok(());
     }
-    let list = format!("{provider} requests the following permission claims:\n{}", sentences(&open, source == Source::File));
+    let list =
+        format!("{provider} requests the following permission claims:\n{}", sentences(&open, source == Source::File));
     if !accept {
         let count = open.len();
         if source == Source::File {
@@ -136,14 +141,20 @@ mod tests {
     #[test]
     fn the_prompt_reads_like_prose() {
         let list = sentences(&requests(None)[0].spec.permission_claims, false);
-        assert_eq!(list, "1. Create secrets referenced in Thing.spec.token\n2. Create service named Thing.metadata.name\n");
+        assert_eq!(
+            list,
+            "1. Create secrets referenced in Thing.spec.token\n2. Create service named Thing.metadata.name\n"
+        );
     }
 
     #[test]
     fn a_file_needs_every_claim_accepted_or_the_flag() {
         let mut some = requests(Some(ClaimState::Accepted));
         let error = decide(&mut some, "P", false, Source::File).unwrap_err();
-        assert!(matches!(error, CliError::ClaimsNotAccepted { count: 1, .. }), "what is accepted does not count: {error}");
+        assert!(
+            matches!(error, CliError::ClaimsNotAccepted { count: 1, .. }),
+            "what is accepted does not count: {error}"
+        );
         decide(&mut some, "P", true, Source::File).unwrap();
         assert!(some[0].spec.permission_claims.iter().all(|stated| stated.state() == ClaimState::Accepted));
         let mut rejected = requests(Some(ClaimState::Rejected));
@@ -157,6 +168,9 @@ mod tests {
         let mut sly = requests(Some(ClaimState::Accepted));
         sly[0].spec.permission_claims[1].state = Some(ClaimState::Accepted);
         // Tests run without a terminal.
-        assert!(matches!(decide(&mut sly, "P", false, Source::Provider), Err(CliError::ClaimsNotAccepted { .. } | CliError::ClaimsDeclined)));
+        assert!(matches!(
+            decide(&mut sly, "P", false, Source::Provider),
+            Err(CliError::ClaimsNotAccepted { .. } | CliError::ClaimsDeclined)
+        ));
     }
 }

@@ -5,9 +5,13 @@ use kube_client::{ApiError, Class};
 /// The end of a command that did not work. `Display` is what the user reads.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
-    #[error("{text:?} is not a URL to bind (and no command): {reason}. A provider's URL looks like https://acmedb.example/exports")]
+    #[error(
+        "{text:?} is not a URL to bind (and no command): {reason}. A provider's URL looks like https://acmedb.example/exports"
+    )]
     NotUrl { text: String, reason: String },
-    #[error("nothing to bind: give the provider's URL, as in kubectl bind https://acmedb.example/exports (or see kubectl bind --help)")]
+    #[error(
+        "nothing to bind: give the provider's URL, as in kubectl bind https://acmedb.example/exports (or see kubectl bind --help)"
+    )]
     NoUrl,
     #[error("the provider's server {url} cannot be reached: {reason}. Check the URL and the network")]
     ServerUnreachable { url: String, reason: String },
@@ -21,9 +25,13 @@ pub(crate) enum CliError {
     NotKubeBind { url: String, reason: String },
     #[error("the provider's server {url} refuses: {message}{mend}")]
     Refused { url: String, message: String, mend: String },
-    #[error("the login at the provider did not work: {reason}. Nothing was changed in the consumer cluster; run the same command to try again")]
+    #[error(
+        "the login at the provider did not work: {reason}. Nothing was changed in the consumer cluster; run the same command to try again"
+    )]
     Login { reason: String },
-    #[error("no answer from the browser after {seconds} s. Nothing was changed in the consumer cluster; run the same command to try again")]
+    #[error(
+        "no answer from the browser after {seconds} s. Nothing was changed in the consumer cluster; run the same command to try again"
+    )]
     LoginTimeout { seconds: u64 },
     #[error("there is no login for {server}: run kubectl bind login {server}")]
     NoLogin { server: String },
@@ -34,22 +42,32 @@ pub(crate) enum CliError {
 
     #[error("no kubeconfig for the {side} cluster: {reason}. Set KUBECONFIG or pass --kubeconfig")]
     NoKubeconfig { side: &'static str, reason: String },
-    #[error("the {side} cluster {server} cannot be reached: {reason}. Check that it runs and that the kubeconfig is right")]
+    #[error(
+        "the {side} cluster {server} cannot be reached: {reason}. Check that it runs and that the kubeconfig is right"
+    )]
     Unreachable { side: String, server: String, reason: String },
     #[error("the {side} cluster {server} does not accept the credential of the kubeconfig: {reason}. {mend}")]
     Unauthorized { side: String, server: String, reason: String, mend: &'static str },
-    #[error("you lack permissions in the consumer cluster {server}: {missing}. Ask its administrator for them, or to run this command")]
+    #[error(
+        "you lack permissions in the consumer cluster {server}: {missing}. Ask its administrator for them, or to run this command"
+    )]
     MissingPermissions { server: String, missing: String },
     #[error("{side} cluster: you may not {verb} {target}: {message}. Ask the administrator of that cluster")]
     Forbidden { side: String, verb: &'static str, target: String, message: String },
     #[error("{side} cluster: cannot {verb} {target}: {message}")]
     Api { side: String, verb: &'static str, target: String, message: String },
 
-    #[error("the kubeconfig for the provider ({origin}) is not usable: {reason}. Get a new one with kubectl bind kubeconfig <url>")]
+    #[error(
+        "the kubeconfig for the provider ({origin}) is not usable: {reason}. Get a new one with kubectl bind kubeconfig <url>"
+    )]
     RemoteKubeconfig { origin: String, reason: String },
-    #[error("the kubeconfig for the provider ({origin}) names no namespace in its current context. Pass --remote-namespace, or get a new one with kubectl bind kubeconfig <url>")]
+    #[error(
+        "the kubeconfig for the provider ({origin}) names no namespace in its current context. Pass --remote-namespace, or get a new one with kubectl bind kubeconfig <url>"
+    )]
     NoRemoteNamespace { origin: String },
-    #[error("no kubeconfig for the provider: pass --remote-kubeconfig <file>, or --remote-kubeconfig-namespace and --remote-kubeconfig-name of a Secret")]
+    #[error(
+        "no kubeconfig for the provider: pass --remote-kubeconfig <file>, or --remote-kubeconfig-namespace and --remote-kubeconfig-name of a Secret"
+    )]
     NoRemoteKubeconfig,
     #[error("nothing to bind: pass -f <file>, -f -, an https URL, or --template-name")]
     NoManifest,
@@ -61,21 +79,31 @@ pub(crate) enum CliError {
     #[error("nothing was bound: the permission claims were not accepted")]
     ClaimsDeclined,
 
-    #[error("consumer cluster: the API {api} is bound already, by binding {binding} ({url}). Take that back first: kubectl bind unbind {binding}")]
+    #[error(
+        "consumer cluster: the API {api} is bound already, by binding {binding} ({url}). Take that back first: kubectl bind unbind {binding}"
+    )]
     AlreadyBound { api: String, binding: String, url: String },
-    #[error("consumer cluster: there is a binding {binding} already, to another provider ({url}). Choose another name with --name")]
+    #[error(
+        "consumer cluster: there is a binding {binding} already, to another provider ({url}). Choose another name with --name"
+    )]
     NameTaken { binding: String, url: String },
     #[error("consumer cluster: binding {binding} is being deleted. Wait for that and run the same command again")]
     BindingTerminating { binding: String },
-    #[error("consumer cluster: there is a CustomResourceDefinition {crd} that does not belong to a binding, so the API cannot be bound. Remove it (its objects go with it) or bind in another cluster")]
+    #[error(
+        "consumer cluster: there is a CustomResourceDefinition {crd} that does not belong to a binding, so the API cannot be bound. Remove it (its objects go with it) or bind in another cluster"
+    )]
     ForeignCrd { crd: String },
-    #[error("consumer cluster: Secret {namespace}/{name} exists and holds something else. Remove it or choose another name with --name")]
+    #[error(
+        "consumer cluster: Secret {namespace}/{name} exists and holds something else. Remove it or choose another name with --name"
+    )]
     ForeignSecret { namespace: String, name: String },
     #[error("the name {name:?} cannot be used for a binding: {reason}")]
     BadName { name: String, reason: String },
     #[error("provider: the request {name} failed: {message}")]
     RequestFailed { name: String, message: String },
-    #[error("provider: the request {name} was not answered within {seconds} s. Ask the provider whether its backend runs")]
+    #[error(
+        "provider: the request {name} was not answered within {seconds} s. Ask the provider whether its backend runs"
+    )]
     RequestUnanswered { name: String, seconds: u64 },
     #[error("provider: there is a request {name} already, for something else. Choose another name with --name")]
     RequestTaken { name: String },
@@ -91,16 +119,22 @@ pub(crate) enum CliError {
     BindingFailed { binding: String, reason: String },
     #[error("consumer cluster: {crd} did not get established within {seconds} s")]
     NotEstablished { crd: String, seconds: u64 },
-    #[error("consumer cluster: namespace {namespace} is being deleted and does not go. See what it waits for: kubectl get namespace {namespace} -o yaml")]
+    #[error(
+        "consumer cluster: namespace {namespace} is being deleted and does not go. See what it waits for: kubectl get namespace {namespace} -o yaml"
+    )]
     NamespaceTerminating { namespace: String },
     #[error("interrupted; what this command had made was taken back")]
     Interrupted,
 
     #[error("consumer cluster: there is no binding {name}{others}")]
     NoBinding { name: String, others: String },
-    #[error("consumer cluster: binding {name} still has {counts}. Delete them with it (kubectl bind unbind {name} --delete-objects) or leave them behind (--orphan)")]
+    #[error(
+        "consumer cluster: binding {name} still has {counts}. Delete them with it (kubectl bind unbind {name} --delete-objects) or leave them behind (--orphan)"
+    )]
     ObjectsLeft { name: String, counts: String },
-    #[error("binding {name} is not gone after {seconds} s: {waiting}. It goes on; look again with kubectl bind status {name}")]
+    #[error(
+        "binding {name} is not gone after {seconds} s: {waiting}. It goes on; look again with kubectl bind status {name}"
+    )]
     UnbindSlow { name: String, seconds: u64, waiting: String },
     #[error("binding {binding} has no claim number {number}; it has {count}")]
     NoClaim { binding: String, number: usize, count: usize },

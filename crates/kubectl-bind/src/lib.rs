@@ -20,6 +20,7 @@ mod cluster;
 mod commands;
 mod consent;
 mod errors;
+mod kubeconfig;
 mod logins;
 mod manifest;
 mod print;
@@ -62,9 +63,15 @@ async fn run(cli: Cli) -> Result<(), CliError> {
     let common = &cli.common;
     match cli.command {
         None => commands::bind::run(cli.bind, common).await,
-        Some(Command::Login { url, skip_browser, timeout }) => commands::login::run(&url, skip_browser, timeout, common).await,
-        Some(Command::Templates { server, output }) => commands::catalogue::templates(server.url(), output, common).await,
-        Some(Command::Collections { server, output }) => commands::catalogue::collections(server.url(), output, common).await,
+        Some(Command::Login { url, skip_browser, timeout }) => {
+            commands::login::run(&url, skip_browser, timeout, common).await
+        }
+        Some(Command::Templates { server, output }) => {
+            commands::catalogue::templates(server.url(), output, common).await
+        }
+        Some(Command::Collections { server, output }) => {
+            commands::catalogue::collections(server.url(), output, common).await
+        }
         Some(Command::Kubeconfig { server, cluster_identity }) => {
             commands::catalogue::kubeconfig(server.url(), cluster_identity, common).await
         }

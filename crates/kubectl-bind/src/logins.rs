@@ -52,7 +52,8 @@ impl Logins {
     pub(crate) fn keep(&mut self, server: &Url, token: TokenResponse, now: Timestamp) -> Result<(), CliError> {
         let url = origin(server);
         let key = server_key(&url, token.cluster_id.as_deref());
-        let expires_at = now + SignedDuration::from_secs(i64::try_from(token.expires_in).unwrap_or(i64::MAX / 2).min(10_000_000));
+        let expires_at =
+            now + SignedDuration::from_secs(i64::try_from(token.expires_in).unwrap_or(i64::MAX / 2).min(10_000_000));
         let entry = self.config.servers.entry(key.clone()).or_insert_with(|| Server {
             url: url.clone(),
             cluster: None,
@@ -93,13 +94,17 @@ impl Logins {
     }
 
     fn save(&self) -> Result<(), CliError> {
-        let failed = |error: std::io::Error| CliError::ConfigFile { path: self.path.display().to_string(), reason: error.to_string() };
+        let failed = |error: std::io::Error| CliError::ConfigFile {
+            path: self.path.display().to_string(),
+            reason: error.to_string(),
+        };
         if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         }
         let text = serde_json::to_vec_pretty(&self.config).map_err(|error| failed(error.into()))?;
         let beside = self.path.with_extension(format!("{}.tmp", std::process::id()));
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
         file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&beside, &self.path).map_err(failed)
     }

@@ -29,13 +29,17 @@ pub(crate) async fn read(from: &str, common: &Common) -> Result<Vec<Request>, Cl
         let mut bytes = Vec::new();
         let failed = |reason: String| CliError::Manifest { origin: "on standard input".to_owned(), reason };
         let mut limited = std::io::Read::take(std::io::stdin().lock(), LIMIT as u64 + 1);
-        std::io::Read::read_to_end(&mut limited, &mut bytes).map_err(|error| failed(format!("{error}. Pipe a file into the command")))?;
+        std::io::Read::read_to_end(&mut limited, &mut bytes)
+            .map_err(|error| failed(format!("{error}. Pipe a file into the command")))?;
         return parse("on standard input", &bytes);
     }
     if from.contains("://") {
         return parse(from, &fetch(from, common).await?);
     }
-    let failed = |error: std::io::Error| CliError::Manifest { origin: from.to_owned(), reason: format!("{error}. Check the path") };
+    let failed = |error: std::io::Error| CliError::Manifest {
+        origin: from.to_owned(),
+        reason: format!("{error}. Check the path"),
+    };
     let file = tokio::fs::File::open(from).await.map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(LIMIT as u64 + 1).read_to_end(&mut bytes).await.map_err(failed)?;
@@ -46,7 +50,10 @@ async fn fetch(from: &str, common: &Common) -> Result<Vec<u8>, CliError> {
     let failed = |reason: String| CliError::Manifest { origin: from.to_owned(), reason };
     let url = Url::parse(from).map_err(|error| failed(format!("is not a URL: {error}")))?;
     if url.scheme() != "https" {
-        return Err(failed(format!("must come over https, not {}, because whoever changes it on the way decides what is bound", url.scheme())));
+        return Err(failed(format!(
+            "must come over https, not {}, because whoever changes it on the way decides what is bound",
+            url.scheme()
+        )));
     }
     let answer = client(&url, common)?.get(url.clone()).header(ACCEPT, "application/yaml, text/yaml, */*").send().await;
     let mut answer = answer.map_err(|error| unreachable(&url, &error))?;
@@ -74,7 +81,8 @@ fn parse(origin: &str, bytes: &[u8]) -> Result<Vec<Request>, CliError> {
         return Err(too_large(origin));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| failed("is not text (UTF-8)".to_owned()))?;
-    let documents = apimachinery::yaml::documents(text).map_err(|error| failed(format!("is not valid YAML: {error}")))?;
+    let documents =
+        apimachinery::yaml::documents(text).map_err(|error| failed(format!("is not valid YAML: {error}")))?;
     if documents.is_empty() {
         return Err(failed(format!("is empty; an APIServiceExportRequest of {API_VERSION} is expected")));
     }
@@ -95,10 +103,12 @@ pub(crate) fn request(document: &Value) -> Result<Request, String> {
     if let Some(fields) = plain.as_object_mut() {
         fields.remove("status");
     }
-    let typed: APIServiceExportRequest =
-        serde_json::from_value(plain).map_err(|error| format!("holds an APIServiceExportRequest {name:?} that cannot be read: {error}"))?;
+    let typed: APIServiceExportRequest = serde_json::from_value(plain)
+        .map_err(|error| format!("holds an APIServiceExportRequest {name:?} that cannot be read: {error}"))?;
     if typed.spec.resources.is_empty() {
-        return Err(format!("holds an APIServiceExportRequest {name:?} that asks for nothing: spec.resources is empty"));
+        return Err(format!(
+            "holds an APIServiceExportRequest {name:?} that asks for nothing: spec.resources is empty"
+        ));
     }
     Ok(Request { name, spec: typed.spec })
 }
@@ -125,7 +135,9 @@ mod tests {
     #[test]
     fn each_mistake_has_a_sentence() {
         assert!(problem("a: [").contains("file: is not valid YAML: line"));
-        assert!(problem("apiVersion: v1\nkind: ConfigMap").contains("holds ConfigMap of v1; an APIServiceExportRequest"));
+        assert!(
+            problem("apiVersion: v1\nkind: ConfigMap").contains("holds ConfigMap of v1; an APIServiceExportRequest")
+        );
         assert!(problem("- 1").contains("holds something else"));
         assert!(problem("# nothing").contains("is empty"));
         assert!(problem(&GOOD.replace("[v1]", "7")).contains("cannot be read"));
@@ -135,7 +147,13 @@ mod tests {
 
     #[tokio::test]
     async fn http_is_refused_before_anything_is_fetched() {
-        let common = Common { kubeconfig: None, context: None, config_file: None, server_ca_file: None, insecure_skip_tls_verify: false };
+        let common = Common {
+            kubeconfig: None,
+            context: None,
+            config_file: None,
+            server_ca_file: None,
+            insecure_skip_tls_verify: false,
+        };
         let error = read("http://127.0.0.1:1/x.yaml", &common).await.unwrap_err().to_string();
         assert!(error.contains("must come over https"), "{error}");
     }

@@ -27,13 +27,21 @@ pub(crate) fn documents(documents: &[Value], format: DocumentFormat) -> Result<(
 }
 
 /// A list of the wire: as a table by `columns`, or as it is. `kind` is the kind of the list's items.
-pub(crate) fn list(list: &Value, kind: &str, format: ListFormat, headers: &[&str], row: impl Fn(&Value) -> Vec<String>) -> Result<(), CliError> {
+pub(crate) fn list(
+    list: &Value,
+    kind: &str,
+    format: ListFormat,
+    headers: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> Result<(), CliError> {
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     match format {
         ListFormat::Table if items.is_empty() => eprintln!("No resources found."),
         ListFormat::Table => line(&table(headers, &items.iter().map(row).collect::<Vec<_>>()))?,
         ListFormat::Name => {
-            let names = items.iter().map(|item| format!("{}.kube-bind.io/{}\n", kind.to_lowercase(), text(item, "/metadata/name")));
+            let names = items
+                .iter()
+                .map(|item| format!("{}.kube-bind.io/{}\n", kind.to_lowercase(), text(item, "/metadata/name")));
             line(&names.collect::<String>())?;
         }
         ListFormat::Yaml | ListFormat::Json => {

@@ -1,11 +1,15 @@
 //! The consumer's objects around a binding, as JSON to be written: what the agent needs to run, and what it may do for
 //! one binding. The rules themselves are `contract::rbac`'s.
 
+use contract::rbac::admission::{self, BoundKind, Policy};
 use contract::rbac::consumer;
 use contract::{Claim, Consent};
 use k8s_openapi::serde::Serialize;
 use kube_bind_api::{ClaimState, GroupResource, StatedClaim};
+use kube_client::resource::Resource;
 use serde_json::{Value, json};
+
+use crate::cluster::{kinds, text};
 
 /// Everything for the agent but the Deployment, in an order in which it can be created.
 pub(crate) fn installation() -> Vec<Value> {
@@ -41,13 +45,38 @@ pub(crate) fn of_binding(name: &str, bound: &[GroupResource], claims: &[StatedCl
     objects
 }
 
-/// Names of everything that [`of_binding`] may have made, the bindings of roles first: the order in which to remove it.
-pub(crate) fn names_of_binding(name: &str) -> [(&'static str, String); 3] {
-    [
-        ("ClusterRoleBinding", consumer::role_name(name)),
-        ("ClusterRole", consumer::role_name(name)),
-        ("ClusterRole", consumer::claims_role_name(name)),
+/// Policies that narrow the agent's rights in general, where the API server knows policies.
+pub(crate) fn agent_policies() -> Vec<Value> {
+    admission::agent().iter().flat_map(policy_objects).collect()
+}
+
+/// The policy that lets the agent use claims only where the bound kind is used.
+pub(crate) fn where_used(name: &str, group: &str, version: &str, kind: &str) -> Vec<Value> {
+    let bound = BoundKind { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() };
+    policy_objects(&admission::where_used(name, None, &bound))
+}
+
+/// The policy first: what puts it in force must find it.
+fn policy_objects(policy: &Policy) -> Vec<Value> {
+    const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+    vec![
+        object(ADMISSION, "ValidatingAdmissionPolicy", &policy.policy),
+        object(ADMISSION, "ValidatingAdmissionPolicyBinding", &policy.binding),
     ]
+}
+
+/// Kind and name of everything that was made around a binding, what puts things in force first: the order in which to
+/// remove it.
+pub(crate) fn names_of_binding(name: &str) -> Vec<(Resource, String)> {
+    let mut names = vec![
+        (kinds::cluster_role_bindings(), consumer::role_name(name)),
+        (kinds::cluster_roles(), consumer::role_name(name)),
+        (kinds::cluster_roles(), consumer::claims_role_name(name)),
+    ];
+    for object in where_used(name, "", "", "").into_iter().rev() {
+        names.extend(kinds::of(&object).map(|resource| (resource, text(&object, "/metadata/name").to_owned())));
+    }
+    names
 }
 
 /// The decisions of an earlier bind, overruled by the new ones where they are about the same claim.

@@ -48,13 +48,15 @@ pub(crate) fn recorded_url(url: &Url) -> String {
 
 impl ProviderServer {
     pub(crate) fn new(url: &Url, common: &Common) -> Result<Self, CliError> {
-        let base = Url::parse(&origin(url)).map_err(|error| CliError::NotUrl { text: url.to_string(), reason: error.to_string() })?;
+        let base = Url::parse(&origin(url))
+            .map_err(|error| CliError::NotUrl { text: url.to_string(), reason: error.to_string() })?;
         Ok(Self { http: client(url, common)?, base })
     }
 
     /// The provider's document at the URL that the user gave.
     pub(crate) async fn document(&self, url: &Url) -> Result<BindingProvider, CliError> {
-        let answer = self.http.get(url.clone()).header(ACCEPT, "application/json").header(USER_AGENT, agent()).send().await;
+        let answer =
+            self.http.get(url.clone()).header(ACCEPT, "application/json").header(USER_AGENT, agent()).send().await;
         let answer = answer.map_err(|error| unreachable(url, &error))?;
         let status = answer.status();
         let body = read(url, answer).await?;
@@ -62,15 +64,22 @@ impl ProviderServer {
         if !status.is_success() {
             return Err(match serde_json::from_slice::<wire::Error>(&body) {
                 Ok(error) if status == StatusCode::NOT_FOUND => {
-                    let details = error.details.filter(|details| !details.is_empty()).map(|details| format!(" ({details})"));
-                    CliError::NothingThere { url: url.to_string(), details: format!(": {}{}", error.message, details.unwrap_or_default()) }
+                    let details =
+                        error.details.filter(|details| !details.is_empty()).map(|details| format!(" ({details})"));
+                    CliError::NothingThere {
+                        url: url.to_string(),
+                        details: format!(": {}{}", error.message, details.unwrap_or_default()),
+                    }
                 }
                 Ok(error) => refused(url, status, error),
-                Err(_) if status == StatusCode::NOT_FOUND => CliError::NothingThere { url: url.to_string(), details: String::new() },
+                Err(_) if status == StatusCode::NOT_FOUND => {
+                    CliError::NothingThere { url: url.to_string(), details: String::new() }
+                }
                 Err(_) => not_ours(format!("it answers {status}")),
             });
         }
-        let document: BindingProvider = serde_json::from_slice(&body).map_err(|_| not_ours("its answer is not a BindingProvider document".to_owned()))?;
+        let document: BindingProvider = serde_json::from_slice(&body)
+            .map_err(|_| not_ours("its answer is not a BindingProvider document".to_owned()))?;
         if document.kind != "BindingProvider" {
             return Err(not_ours("its answer is not a BindingProvider document".to_owned()));
         }
@@ -81,7 +90,11 @@ impl ProviderServer {
     }
 
     /// What the code of an interactive bind stands for.
-    pub(crate) async fn redeem_bind(&self, code: &str, verifier: &SecretString) -> Result<BindingResourceResponse, CliError> {
+    pub(crate) async fn redeem_bind(
+        &self,
+        code: &str,
+        verifier: &SecretString,
+    ) -> Result<BindingResourceResponse, CliError> {
         self.redeem(code, verifier).await
     }
 
@@ -126,8 +139,16 @@ impl ProviderServer {
         token: Option<&SecretString>,
         body: Option<&Value>,
     ) -> Result<T, CliError> {
-        let url = self.base.join(path).map_err(|error| CliError::NotUrl { text: path.to_owned(), reason: error.to_string() })?;
-        let mut request = self.http.request(method, url.clone()).query(query).header(ACCEPT, "application/json").header(USER_AGENT, agent());
+        let url = self
+            .base
+            .join(path)
+            .map_err(|error| CliError::NotUrl { text: path.to_owned(), reason: error.to_string() })?;
+        let mut request = self
+            .http
+            .request(method, url.clone())
+            .query(query)
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, agent());
         if let Some(token) = token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -143,7 +164,10 @@ impl ProviderServer {
                 Err(_) => CliError::NotKubeBind { url: url.to_string(), reason: format!("it answers {status}") },
             });
         }
-        serde_json::from_slice(&bytes).map_err(|error| CliError::NotKubeBind { url: url.to_string(), reason: format!("its answer cannot be read: {error}") })
+        serde_json::from_slice(&bytes).map_err(|error| CliError::NotKubeBind {
+            url: url.to_string(),
+            reason: format!("its answer cannot be read: {error}"),
+        })
     }
 }
 
@@ -154,10 +178,12 @@ fn agent() -> String {
 /// A client for `url`. Where no TLS is spoken, the system's trust store need not exist.
 pub(crate) fn client(url: &Url, common: &Common) -> Result<reqwest::Client, CliError> {
     let failed = |reason: String| CliError::ServerTls { url: url.to_string(), reason };
-    let mut builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).timeout(Duration::from_secs(60));
+    let mut builder =
+        reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).timeout(Duration::from_secs(60));
     if let Some(path) = &common.server_ca_file {
         let pem = std::fs::read(path).map_err(|error| failed(format!("the CA file {}: {error}", path.display())))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(format!("the CA file {}: {}", path.display(), chain(&error))))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| failed(format!("the CA file {}: {}", path.display(), chain(&error))))?;
         builder = builder.tls_certs_merge(certificates);
     } else if url.scheme() == "http" {
         builder = builder.tls_certs_only([]);
@@ -214,7 +240,9 @@ impl WithoutUrl for reqwest::Error {
 
 async fn read(url: &Url, mut answer: reqwest::Response) -> Result<Vec<u8>, CliError> {
     read_at_most(&mut answer, MAX_ANSWER).await.map_err(|error| match error {
-        ReadError::TooLarge => CliError::NotKubeBind { url: url.to_string(), reason: "its answer is larger than 4 MiB".to_owned() },
+        ReadError::TooLarge => {
+            CliError::NotKubeBind { url: url.to_string(), reason: "its answer is larger than 4 MiB".to_owned() }
+        }
         ReadError::Broken(error) => unreachable(url, &error),
     })
 }

@@ -120,7 +120,8 @@ impl Operator {
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &order.namespace().unwrap_or_default());
         let there = secrets.get_opt(&order.spec.token_secret).await?;
-        let foreign = there.is_some_and(|secret| !secret.owner_references().iter().any(|o| Some(&o.uid) == order.meta().uid.as_ref()));
+        let foreign = there
+            .is_some_and(|secret| !secret.owner_references().iter().any(|o| Some(&o.uid) == order.meta().uid.as_ref()));
         Ok((token, foreign))
     }
 
@@ -174,10 +175,22 @@ impl Operator {
     }
 
     /// Writes the status if it changed, and comes back in a second, for the size grows without an event.
-    async fn report(&self, orders: &Api<MongoDB>, order: &MongoDB, phase: &str, reason: &str, message: &str, size: u64) -> Result<Action, Error> {
+    async fn report(
+        &self,
+        orders: &Api<MongoDB>,
+        order: &MongoDB,
+        phase: &str,
+        reason: &str,
+        message: &str,
+        size: u64,
+    ) -> Result<Action, Error> {
         let ready = if phase == "Running" { "True" } else { "False" };
         let before = order.status.clone().unwrap_or_default();
-        let unchanged_since = before.conditions.iter().find(|c| c.type_ == "Ready" && c.status == ready).map(|c| c.last_transition_time.clone());
+        let unchanged_since = before
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "Ready" && c.status == ready)
+            .map(|c| c.last_transition_time.clone());
         let status = MongoDBStatus {
             phase: phase.to_owned(),
             size: format!("{:.1}MB", size as f64 / 1e6),
@@ -192,7 +205,9 @@ impl Operator {
             }],
         };
         if status != before {
-            orders.patch_status(&order.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await?;
+            orders
+                .patch_status(&order.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "status": status })))
+                .await?;
         }
         Ok(Action::requeue(Duration::from_secs(1)))
     }

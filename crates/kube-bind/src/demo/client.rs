@@ -16,7 +16,8 @@ pub(super) struct Database {
 impl Database {
     /// From the Service and the Secret as the API server shows them.
     pub(super) fn new(service: &Value, secret: &Value) -> Result<Self> {
-        let host = service.pointer("/spec/externalName").and_then(Value::as_str).context("the Service has no externalName")?;
+        let host =
+            service.pointer("/spec/externalName").and_then(Value::as_str).context("the Service has no externalName")?;
         let port = service.pointer("/spec/ports/0/port").and_then(Value::as_u64).context("the Service has no port")?;
         let token = secret.pointer("/data/token").and_then(Value::as_str).context("the Secret has no token")?;
         let token = String::from_utf8(STANDARD.decode(token)?)?;

@@ -73,7 +73,12 @@ impl Hand {
     }
 
     /// Types a command until its answer is as wanted, and shows that answer.
-    pub(super) async fn until(&self, args: &[&str], within: Duration, wanted: impl Fn(&str) -> bool) -> Result<Outcome> {
+    pub(super) async fn until(
+        &self,
+        args: &[&str],
+        within: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Outcome> {
         println!("\n$ kubectl {}", args.join(" "));
         let deadline = tokio::time::Instant::now() + within;
         loop {
@@ -91,10 +96,18 @@ impl Hand {
         match &self.kubectl {
             Some(kubectl) => {
                 let mut command = tokio::process::Command::new(kubectl);
-                command.args(args).envs(self.environment()).current_dir(&self.folder).stdin(Stdio::null()).kill_on_drop(true);
+                command
+                    .args(args)
+                    .envs(self.environment())
+                    .current_dir(&self.folder)
+                    .stdin(Stdio::null())
+                    .kill_on_drop(true);
                 let output = command.output();
-                let output = tokio::time::timeout(Duration::from_secs(60), output).await.context("kubectl did not end within 60 s")??;
-                let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                let output = tokio::time::timeout(Duration::from_secs(60), output)
+                    .await
+                    .context("kubectl did not end within 60 s")??;
+                let text =
+                    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
                 Ok(Outcome { text, success: output.status.success() })
             }
             None => match self.ourselves(args).await {
@@ -111,7 +124,11 @@ impl Hand {
             path.push(":");
             path.push(rest);
         }
-        HashMap::from([("PATH", path), ("KUBECONFIG", self.kubeconfig.clone().into()), ("HOME", self.folder.clone().into())])
+        HashMap::from([
+            ("PATH", path),
+            ("KUBECONFIG", self.kubeconfig.clone().into()),
+            ("HOME", self.folder.clone().into()),
+        ])
     }
 
     /// The few commands of the story without kubectl: `get`, `apply -f`, `create -f`.
@@ -167,45 +184,70 @@ fn is_program(path: &Path) -> bool {
 }
 
 fn resource_named(discovery: &Discovery, name: &str) -> Result<(ApiResource, bool)> {
-    let known = |(resource, _): &(ApiResource, ApiCapabilities)| resource.plural == name || resource.kind.to_lowercase() == name;
+    let known = |(resource, _): &(ApiResource, ApiCapabilities)| {
+        resource.plural == name || resource.kind.to_lowercase() == name
+    };
     let alias = if name == "apibindings" { "apiservicebindings" } else { name };
     let find = |wanted: &str| {
         let mut all = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
         all.find(|(resource, _)| resource.plural == wanted)
     };
-    let found = find(alias).or_else(|| discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources).find(known));
-    found.map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced)).with_context(|| format!("the server doesn't have a resource type {name:?}"))
+    let found = find(alias)
+        .or_else(|| discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources).find(known));
+    found
+        .map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced))
+        .with_context(|| format!("the server doesn't have a resource type {name:?}"))
 }
 
 fn resource_of_kind(discovery: &Discovery, object: &Value) -> Result<(ApiResource, bool)> {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
     let mut all = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
     let found = all.find(|(resource, _)| resource.kind == kind);
-    found.map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced)).with_context(|| format!("no matches for kind {kind:?}"))
+    found
+        .map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced))
+        .with_context(|| format!("no matches for kind {kind:?}"))
 }
 
 /// A list or an object, as the server's Table or as YAML.
-async fn get(client: &kube::Client, resource: &ApiResource, in_namespace: bool, name: Option<&str>, yaml: bool) -> Result<String> {
-    let prefix = if resource.group.is_empty() { format!("/api/{}", resource.version) } else { format!("/apis/{}/{}", resource.group, resource.version) };
+async fn get(
+    client: &kube::Client,
+    resource: &ApiResource,
+    in_namespace: bool,
+    name: Option<&str>,
+    yaml: bool,
+) -> Result<String> {
+    let prefix = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
     let namespace = if in_namespace { "/namespaces/default" } else { "" };
     let object = name.map(|name| format!("/{name}")).unwrap_or_default();
     let accept = if yaml { "application/json" } else { "application/json;as=Table;v=v1;g=meta.k8s.io" };
-    let request = http::Request::get(format!("{prefix}{namespace}/{}{object}", resource.plural)).header("accept", accept);
+    let request =
+        http::Request::get(format!("{prefix}{namespace}/{}{object}", resource.plural)).header("accept", accept);
     let answer: Value = client.request(request.body(Vec::new())?).await?;
     if yaml {
         return Ok(apimachinery::yaml::write(&answer));
     }
     let rows = answer.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
     if rows.is_empty() {
-        return Ok(if in_namespace { "No resources found in default namespace.\n".to_owned() } else { "No resources found\n".to_owned() });
+        return Ok(if in_namespace {
+            "No resources found in default namespace.\n".to_owned()
+        } else {
+            "No resources found\n".to_owned()
+        });
     }
     let columns = answer.get("columnDefinitions").and_then(Value::as_array).cloned().unwrap_or_default();
-    let shown: Vec<usize> = (0..columns.len()).filter(|at| columns[*at]["priority"].as_i64().unwrap_or(0) == 0).collect();
-    let mut lines: Vec<Vec<String>> = vec![shown.iter().map(|at| columns[*at]["name"].as_str().unwrap_or_default().to_uppercase()).collect()];
+    let shown: Vec<usize> =
+        (0..columns.len()).filter(|at| columns[*at]["priority"].as_i64().unwrap_or(0) == 0).collect();
+    let mut lines: Vec<Vec<String>> =
+        vec![shown.iter().map(|at| columns[*at]["name"].as_str().unwrap_or_default().to_uppercase()).collect()];
     for row in &rows {
         lines.push(shown.iter().map(|at| cell(&row["cells"][*at])).collect());
     }
-    let widths: Vec<usize> = (0..shown.len()).map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..shown.len()).map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0)).collect();
     let text = lines.iter().map(|line| {
         let cells: String = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}   ")).collect();
         format!("{}\n", cells.trim_end())

@@ -14,7 +14,18 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(super) async fn in_consumer(kubeconfig: &std::path::Path, bound: &[&str]) -> Result<Vec<String>> {
     let api = Api::new(connect::from_file(kubeconfig, None).await?.client, "consumer");
     let mut left = Vec::new();
-    for (group, plural) in [("", "secrets"), ("", "services"), ("", "configmaps"), (RBAC, "rolebindings"), (RBAC, "clusterroles"), (RBAC, "clusterrolebindings"), ("apiextensions.k8s.io", "customresourcedefinitions")] {
+    let kinds = [
+        ("", "secrets"),
+        ("", "services"),
+        ("", "configmaps"),
+        (RBAC, "rolebindings"),
+        (RBAC, "clusterroles"),
+        (RBAC, "clusterrolebindings"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ];
+    for (group, plural) in kinds {
         for object in list(&api, group, "v1", plural).await? {
             let name = text(&object, "/metadata/name");
             let labels = object.pointer("/metadata/labels").map(Value::to_string).unwrap_or_default();
@@ -33,9 +44,15 @@ pub(super) async fn in_consumer(kubeconfig: &std::path::Path, bound: &[&str]) ->
 pub(super) async fn at_provider(kubeconfig: &std::path::Path, kind: (&str, &str, &str)) -> Result<Vec<String>> {
     let api = Api::new(connect::from_file(kubeconfig, None).await?.client, "provider");
     let mut left = Vec::new();
-    for plural in ["apiserviceexportrequests", "apiserviceexports", "boundschemas", "apiservicenamespaces", "clusterbindings"] {
+    for plural in
+        ["apiserviceexportrequests", "apiserviceexports", "boundschemas", "apiservicenamespaces", "clusterbindings"]
+    {
         for object in list(&api, BIND, "v1alpha2", plural).await? {
-            left.push(format!("provider: {plural} {}/{}", text(&object, "/metadata/namespace"), text(&object, "/metadata/name")));
+            left.push(format!(
+                "provider: {plural} {}/{}",
+                text(&object, "/metadata/namespace"),
+                text(&object, "/metadata/name")
+            ));
         }
     }
     for object in list(&api, "", "v1", "namespaces").await? {

@@ -85,12 +85,22 @@ fn chapter(title: &str) {
 }
 
 /// Binds a provider: the command at a terminal, a browser for the login, and the answer to the question if one is asked.
-async fn bind(stage: &Stage, hand: &Hand, browser: &mut Browser, provider: &Provider, answer: Option<&str>) -> Result<String> {
+async fn bind(
+    stage: &Stage,
+    hand: &Hand,
+    browser: &mut Browser,
+    provider: &Provider,
+    answer: Option<&str>,
+) -> Result<String> {
     let mut terminal = hand.bind(&[&provider.url, "--skip-browser"])?;
     let seen = terminal.expect("code_challenge=", PATIENCE).await?;
     // The whole line must have arrived.
-    let seen = if seen.trim_end_matches(' ').ends_with('\n') { seen } else { terminal.expect("\n\n", PATIENCE).await? };
-    let url = seen.split_whitespace().find(|word| word.starts_with("http://") && word.contains("code_challenge=")).context("kubectl bind printed no URL")?;
+    let seen =
+        if seen.trim_end_matches(' ').ends_with('\n') { seen } else { terminal.expect("\n\n", PATIENCE).await? };
+    let url = seen
+        .split_whitespace()
+        .find(|word| word.starts_with("http://") && word.contains("code_challenge="))
+        .context("kubectl bind printed no URL")?;
     let login = stage.logins().first().context("there is no login")?;
     log_in_and_bind(browser, url, login, |words| println!("  browser: {words}")).await?;
     if let Some(answer) = answer {
@@ -121,10 +131,16 @@ async fn use_database(stage: &Stage, hand: &Hand, provider: &Provider) -> Result
     check_row(&table.text, "prod", &["dedicated", "eu-central-1", "0.1MB", "Running"])?;
 
     let yaml = hand.type_in(&["get", "mangodbs", "prod", "-o", "yaml"]).await?;
-    let object = apimachinery::yaml::document(&yaml.text).with_context(|| format!("kubectl get -o yaml: expected YAML, seen:\n{}", yaml.text))?;
+    let object = apimachinery::yaml::document(&yaml.text)
+        .with_context(|| format!("kubectl get -o yaml: expected YAML, seen:\n{}", yaml.text))?;
     let ordered = apimachinery::yaml::document(ORDER)?;
     equal("spec", object.get("spec"), ordered.get("spec"))?;
-    let ready = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten().find(|c| c["type"] == "Ready");
+    let ready = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "Ready");
     equal("condition Ready", ready.and_then(|ready| ready.get("status")), Some(&Value::from("True")))?;
 
     let services = hand.until(&["get", "services"], PATIENCE, |text| text.contains("prod ")).await?;
@@ -146,7 +162,8 @@ async fn connect(stage: &Stage, hand: &Hand, provider: &Provider) -> Result<()> 
     check_row(&secret.text, "db-token", &["Opaque"])?;
     let read = async |kind: &str, name: &str| -> Result<Value> {
         let outcome = hand.quietly(&["get", kind, name, "-o", "yaml"]).await?;
-        apimachinery::yaml::document(&outcome.text).with_context(|| format!("{kind} {name}: expected YAML, seen:\n{}", outcome.text))
+        apimachinery::yaml::document(&outcome.text)
+            .with_context(|| format!("{kind} {name}: expected YAML, seen:\n{}", outcome.text))
     };
     let database = Database::new(&read("services", "prod").await?, &read("secrets", "db-token").await?)?;
     println!("\n# An application reads Service prod and Secret db-token and connects to {}", database.url());
@@ -156,7 +173,11 @@ async fn connect(stage: &Stage, hand: &Hand, provider: &Provider) -> Result<()> 
         bail!("reading back: expected what was written, seen something else");
     }
     println!("  wrote {} bytes and read them back", value.len());
-    equal("a wrong token", Some(&Value::from(database.read_with_wrong_token("fruit").await?)), Some(&Value::from(401)))?;
+    equal(
+        "a wrong token",
+        Some(&Value::from(database.read_with_wrong_token("fruit").await?)),
+        Some(&Value::from(401)),
+    )?;
     println!("  a wrong token is refused (401)");
     let grown = hand.until(&["get", "mangodb"], PATIENCE, |text| text.contains("0.5MB")).await?;
     check_row(&grown.text, "prod", &["0.5MB", "Running"])?;
@@ -165,7 +186,10 @@ async fn connect(stage: &Stage, hand: &Hand, provider: &Provider) -> Result<()> 
     if !strays.is_empty() {
         bail!("Secret private: expected to stay in the consumer cluster, seen at the provider: {strays:?}");
     }
-    println!("\n# The Secret \"private\" stayed where it was: {} has none of that name.", stage.providers()[0].pretty_name);
+    println!(
+        "\n# The Secret \"private\" stayed where it was: {} has none of that name.",
+        stage.providers()[0].pretty_name
+    );
     Ok(())
 }
 
@@ -173,8 +197,11 @@ async fn order_shirt(hand: &Hand) -> Result<()> {
     hand.manifest("t-shirt.yaml", SHIRT)?;
     let created = hand.type_in(&["create", "-f", "t-shirt.yaml"]).await?;
     check("kubectl create", &created.text, "tshirtclaim.kubecon.kube-bind.io/stefan created")?;
-    let yaml = hand.until(&["get", "-f", "t-shirt.yaml", "-o", "yaml"], PATIENCE, |text| text.contains("ordered: true")).await?;
-    let object = apimachinery::yaml::document(&yaml.text).with_context(|| format!("expected YAML, seen:\n{}", yaml.text))?;
+    let yaml = hand
+        .until(&["get", "-f", "t-shirt.yaml", "-o", "yaml"], PATIENCE, |text| text.contains("ordered: true"))
+        .await?;
+    let object =
+        apimachinery::yaml::document(&yaml.text).with_context(|| format!("expected YAML, seen:\n{}", yaml.text))?;
     equal("status.ordered", object.pointer("/status/ordered"), Some(&Value::from(true)))?;
     for field in ["/status/booth", "/status/code", "/status/conditions/TShirtOrderedSuccessfully/message"] {
         if object.pointer(field).and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -199,7 +226,9 @@ async fn nothing_is_left(stage: &Stage, mangodb: &Provider, tshirt: &Provider) -
         let bound = ["mangodbs.mangodb.com", "tshirtclaims.kubecon.kube-bind.io", "db-token", "prod"];
         let mut left = leftovers::in_consumer(&stage.consumer_kubeconfig(), &bound).await?;
         left.extend(leftovers::at_provider(&mangodb.kubeconfig, ("mangodb.com", "v1alpha1", "mangodbs")).await?);
-        left.extend(leftovers::at_provider(&tshirt.kubeconfig, ("kubecon.kube-bind.io", "v1alpha1", "tshirtclaims")).await?);
+        left.extend(
+            leftovers::at_provider(&tshirt.kubeconfig, ("kubecon.kube-bind.io", "v1alpha1", "tshirtclaims")).await?,
+        );
         if left.is_empty() {
             println!("  nothing.");
             return Ok(());
@@ -215,7 +244,11 @@ fn check(what: &str, seen: &str, expected: &str) -> Result<()> {
     if seen.contains(expected) {
         return Ok(());
     }
-    bail!("{what}: expected\n  {}\nseen\n  {}", expected.trim_end().replace('\n', "\n  "), seen.trim_end().replace('\n', "\n  "))
+    bail!(
+        "{what}: expected\n  {}\nseen\n  {}",
+        expected.trim_end().replace('\n', "\n  "),
+        seen.trim_end().replace('\n', "\n  ")
+    )
 }
 
 fn check_success(what: &str, outcome: &Outcome) -> Result<()> {

@@ -215,14 +215,19 @@ impl Flow {
             return Step::Refuse("The redirect_uri is not one that the application registered.");
         }
         let application = client.name.clone();
-        let back = |error: &str, words: &str| Step::Redirect(answer(&query.redirect_uri, &query.state, &[("error", error), ("error_description", words)]));
+        let back = |error: &str, words: &str| {
+            Step::Redirect(answer(&query.redirect_uri, &query.state, &[("error", error), ("error_description", words)]))
+        };
         if query.response_type != "code" {
             return back("unsupported_response_type", "only response_type=code is served");
         }
-        if query.code_challenge_method != "S256" || URL_SAFE_NO_PAD.decode(&query.code_challenge).map_or(0, |d| d.len()) != 32 {
+        if query.code_challenge_method != "S256"
+            || URL_SAFE_NO_PAD.decode(&query.code_challenge).map_or(0, |d| d.len()) != 32
+        {
             return back("invalid_request", "PKCE with code_challenge_method=S256 is required");
         }
-        let scopes: Vec<String> = query.scope.split(' ').filter(|scope| SCOPES.contains(scope)).map(str::to_owned).collect();
+        let scopes: Vec<String> =
+            query.scope.split(' ').filter(|scope| SCOPES.contains(scope)).map(str::to_owned).collect();
         if !scopes.iter().any(|scope| scope == "openid") {
             return back("invalid_scope", "the scope openid is required");
         }
@@ -256,10 +261,19 @@ impl Flow {
 
     /// The login form. On success the browser gets a new name (the second value), so that a name planted in it before
     /// the login is worth nothing.
-    pub(super) fn login(&mut self, interaction: &str, browser: &str, username: &str, password: &SecretString) -> (Step, Option<String>) {
+    pub(super) fn login(
+        &mut self,
+        interaction: &str,
+        browser: &str,
+        username: &str,
+        password: &SecretString,
+    ) -> (Step, Option<String>) {
         self.forget_old();
         let Some(known) = self.interactions.get_mut(interaction).filter(|known| known.browser == browser) else {
-            return (Step::Refuse("This login is over or was begun in another browser. Start again from the application."), None);
+            return (
+                Step::Refuse("This login is over or was begun in another browser. Start again from the application."),
+                None,
+            );
         };
         let person = self.people.iter().find(|person| person.username == username);
         let expected = person.map_or("", |person| person.password.expose_secret());
@@ -285,7 +299,8 @@ impl Flow {
     /// The consent form.
     pub(super) fn consent(&mut self, interaction: &str, browser: &str, allow: bool) -> Step {
         self.forget_old();
-        let over = Step::Refuse("This login is over or was begun in another browser. Start again from the application.");
+        let over =
+            Step::Refuse("This login is over or was begun in another browser. Start again from the application.");
         let Some(session) = self.sessions.get(browser) else { return over };
         if !self.interactions.get(interaction).is_some_and(|known| known.browser == browser) {
             return over;
@@ -297,7 +312,11 @@ impl Flow {
         }
         if !allow {
             let words = "the consent was refused on the login service's page";
-            return Step::Redirect(answer(&done.redirect_uri, &done.state, &[("error", "access_denied"), ("error_description", words)]));
+            return Step::Redirect(answer(
+                &done.redirect_uri,
+                &done.state,
+                &[("error", "access_denied"), ("error_description", words)],
+            ));
         }
         let code = (self.random)();
         let location = answer(&done.redirect_uri, &done.state, &[("code", &code), ("iss", &self.issuer)]);
@@ -323,7 +342,8 @@ impl Flow {
     /// §4.1.2).
     pub(super) fn token(&mut self, form: &TokenForm) -> Result<Value, TokenError> {
         self.forget_old();
-        let known = self.clients.get(&form.client_id).filter(|client| same(client.secret.expose_secret(), &form.client_secret));
+        let known =
+            self.clients.get(&form.client_id).filter(|client| same(client.secret.expose_secret(), &form.client_secret));
         if known.is_none() {
             return Err(TokenError("invalid_client", "the client is not known or its secret is wrong"));
         }
@@ -331,7 +351,9 @@ impl Flow {
             return Err(TokenError("unsupported_grant_type", "only grant_type=authorization_code is served"));
         }
         let refused = Err(TokenError("invalid_grant", "the code is unknown, expired, or not this client's"));
-        let Some(code) = self.codes.get_mut(&form.code).filter(|code| code.client == form.client_id) else { return refused };
+        let Some(code) = self.codes.get_mut(&form.code).filter(|code| code.client == form.client_id) else {
+            return refused;
+        };
         if code.used {
             if let Some(token) = code.access_token.take() {
                 self.tokens.remove(&token);
@@ -365,7 +387,10 @@ impl Flow {
         code.access_token = Some(access_token.clone());
         let scopes = code.scopes.clone();
         let scope = scopes.join(" ");
-        self.tokens.insert(access_token.clone(), AccessToken { subject: person.subject.clone(), scopes, expires: now + TOKEN_LASTS });
+        self.tokens.insert(
+            access_token.clone(),
+            AccessToken { subject: person.subject.clone(), scopes, expires: now + TOKEN_LASTS },
+        );
         Ok(json!({
             "access_token": access_token, "token_type": "Bearer", "expires_in": TOKEN_LASTS.as_secs(),
             "id_token": id_token, "scope": scope,
@@ -383,7 +408,9 @@ impl Flow {
 
     fn consent_page(&self, interaction: String, browser: &str) -> Step {
         let over = Step::Refuse("This login is over. Start again from the application.");
-        let (Some(known), Some(session)) = (self.interactions.get(&interaction), self.sessions.get(browser)) else { return over };
+        let (Some(known), Some(session)) = (self.interactions.get(&interaction), self.sessions.get(browser)) else {
+            return over;
+        };
         let Some(person) = self.people.iter().find(|person| person.subject == session.subject) else { return over };
         let application = self.clients.get(&known.client).map(|client| client.name.clone()).unwrap_or_default();
         let mut reads = Vec::new();

@@ -65,7 +65,8 @@ struct LoginForm {
 
 async fn login(State(flow): Shared, headers: HeaderMap, Form(form): Form<LoginForm>) -> Response {
     let browser = browser(&headers).unwrap_or_default();
-    let (step, renewed) = flow.lock().login(&form.interaction, &browser, form.username.trim(), &SecretString::from(form.password));
+    let (step, renewed) =
+        flow.lock().login(&form.interaction, &browser, form.username.trim(), &SecretString::from(form.password));
     page(step, renewed)
 }
 
@@ -95,10 +96,16 @@ async fn token(State(flow): Shared, headers: HeaderMap, Form(mut form): Form<Tok
 }
 
 async fn userinfo(State(flow): Shared, headers: HeaderMap) -> Response {
-    let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
+    let given = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
     match flow.lock().userinfo(given.unwrap_or_default()) {
         Ok(claims) => Json(claims).into_response(),
-        Err(error) => (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")], refusal(&error)).into_response(),
+        Err(error) => {
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")], refusal(&error))
+                .into_response()
+        }
     }
 }
 
@@ -112,13 +119,18 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let text = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
     let (id, secret) = text.split_once(':')?;
     // The form decoder does the percent decoding.
-    let decoded = |part: &str| url::form_urlencoded::parse(format!("v={part}").as_bytes()).next().map(|(_, v)| v.into_owned());
+    let decoded =
+        |part: &str| url::form_urlencoded::parse(format!("v={part}").as_bytes()).next().map(|(_, v)| v.into_owned());
     Some((decoded(id)?, decoded(secret)?))
 }
 
 fn browser(headers: &HeaderMap) -> Option<String> {
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    cookies.filter_map(|cookie| cookie.trim().split_once('=')).find(|(name, _)| *name == COOKIE_NAME).map(|(_, v)| v.to_owned())
+    let cookies =
+        headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    cookies
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE_NAME)
+        .map(|(_, v)| v.to_owned())
 }
 
 #[derive(Template)]
@@ -148,7 +160,9 @@ struct RefusedPage {
 fn page(step: Step, browser: Option<String>) -> Response {
     let (status, html) = match step {
         Step::Redirect(location) => {
-            let Ok(location) = HeaderValue::try_from(location) else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+            let Ok(location) = HeaderValue::try_from(location) else {
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            };
             return (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response();
         }
         Step::Login { interaction, application, refused } => {
@@ -167,7 +181,9 @@ fn page(step: Step, browser: Option<String>) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     };
-    if let Some(cookie) = browser.and_then(|b| HeaderValue::try_from(format!("{COOKIE_NAME}={b}; Path=/; HttpOnly; SameSite=Lax")).ok()) {
+    if let Some(cookie) =
+        browser.and_then(|b| HeaderValue::try_from(format!("{COOKIE_NAME}={b}; Path=/; HttpOnly; SameSite=Lax")).ok())
+    {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     response

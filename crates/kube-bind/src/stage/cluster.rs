@@ -64,7 +64,14 @@ impl Setup {
         if self.api.get_opt(&roles, &ObjectKey::new("", rbac::backend::OFFERS)).await?.is_none() {
             self.rbac("clusterroles", "ClusterRole", &offers).await?;
         }
-        self.apply(kube_bind_api::GROUP, kube_bind_api::VERSION, "apiserviceexporttemplates", "APIServiceExportTemplate", &template).await
+        self.apply(
+            kube_bind_api::GROUP,
+            kube_bind_api::VERSION,
+            "apiserviceexporttemplates",
+            "APIServiceExportTemplate",
+            &template,
+        )
+        .await
     }
 
     /// A consumer: the agent's kinds, account and base rights.
@@ -116,7 +123,10 @@ impl Setup {
         let deadline = Instant::now() + Duration::from_secs(40);
         while Instant::now() < deadline {
             let lease = self.api.get_opt(&leases, &key).await?.unwrap_or_default();
-            let renewed = lease.pointer("/spec/renewTime").and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
+            let renewed = lease
+                .pointer("/spec/renewTime")
+                .and_then(Value::as_str)
+                .and_then(|time| time.parse::<Timestamp>().ok());
             if renewed.is_some_and(|renewed| renewed >= started) {
                 return Ok(());
             }

@@ -328,7 +328,8 @@ fn login(person: &Person) -> Login {
 
 /// A concrete address for a port that the operating system chooses: URLs with it are needed before the listener is made.
 async fn listen_now(address: std::net::SocketAddr) -> Result<std::net::SocketAddr> {
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     Ok(listener.local_addr()?)
 }
 

@@ -32,7 +32,9 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn load(folder: &Folder) -> Result<Self> {
         match folder.read(FILE)? {
-            Some(text) => serde_json::from_str(&text).with_context(|| format!("{} is damaged; remove the data folder to start anew", folder.path().join(FILE).display())),
+            Some(text) => serde_json::from_str(&text).with_context(|| {
+                format!("{} is damaged; remove the data folder to start anew", folder.path().join(FILE).display())
+            }),
             None => Ok(Self::default()),
         }
     }
@@ -57,7 +59,10 @@ impl Settings {
 
     /// A secret by name, made when it is asked for first.
     pub(super) fn secret(&mut self, name: &str) -> String {
-        self.secrets.entry(name.to_owned()).or_insert_with(|| URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())).clone()
+        self.secrets
+            .entry(name.to_owned())
+            .or_insert_with(|| URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+            .clone()
     }
 
     pub(super) fn issuer_key(&mut self) -> Result<SigningKey> {
@@ -77,7 +82,13 @@ impl Settings {
                 subject: format!("{username}-{}", &self.secret(&format!("subject-{username}"))[..8]),
                 username: username.to_owned(),
                 // Something to type: no signs.
-                password: self.secret(&format!("password-{username}")).chars().filter(char::is_ascii_alphanumeric).take(16).collect::<String>().into(),
+                password: self
+                    .secret(&format!("password-{username}"))
+                    .chars()
+                    .filter(char::is_ascii_alphanumeric)
+                    .take(16)
+                    .collect::<String>()
+                    .into(),
                 email: format!("{username}@kube-bind.localhost"),
                 name: name.to_owned(),
                 groups: vec![GROUP.to_owned()],

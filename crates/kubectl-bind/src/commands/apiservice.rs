@@ -5,11 +5,12 @@ use std::path::Path;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY};
 
 use crate::args::{ApiserviceArgs, Common};
-use crate::binder::{Bind, Credential, kubeconfig_of, take_export_url};
+use crate::binder::{Bind, Credential};
 use crate::cluster::{Cluster, kinds};
 use crate::commands::{bind, catalogue};
 use crate::consent::{self, Source};
 use crate::errors::CliError;
+use crate::kubeconfig::{kubeconfig_of, take_export_url};
 use crate::manifest;
 use crate::print;
 use crate::server::{parse_url, recorded_url};
@@ -47,7 +48,10 @@ async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<(Creden
     } else if let (Some(namespace), Some(name)) = (&args.remote_kubeconfig_namespace, &args.remote_kubeconfig_name) {
         let origin = format!("Secret {namespace}/{name} in the consumer cluster");
         let unusable = |reason: &str| CliError::RemoteKubeconfig { origin: origin.clone(), reason: reason.to_owned() };
-        let secret = consumer.get(&kinds::secrets(), namespace, name).await?.ok_or_else(|| unusable("there is no such Secret"))?;
+        let secret = consumer
+            .get(&kinds::secrets(), namespace, name)
+            .await?
+            .ok_or_else(|| unusable("there is no such Secret"))?;
         let bytes = kubeconfig_of(&secret, KUBECONFIG_KEY).ok_or_else(|| unusable("it has no key kubeconfig"))?;
         // The agent reads Secrets of its own namespace only; another's content is copied there.
         let kept = (namespace == CONSUMER_NAMESPACE).then(|| name.clone());
@@ -65,7 +69,8 @@ async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<(Creden
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
-    std::fs::read(path).map_err(|error| CliError::RemoteKubeconfig { origin: path.display().to_string(), reason: error.to_string() })
+    std::fs::read(path)
+        .map_err(|error| CliError::RemoteKubeconfig { origin: path.display().to_string(), reason: error.to_string() })
 }
 
 /// The kubeconfig with another namespace in its current context.
@@ -76,20 +81,28 @@ fn with_namespace(kubeconfig: &[u8], namespace: &str, origin: &str) -> Result<Ve
     let current = config.get("current-context").cloned().unwrap_or_default();
     let contexts = config.get_mut("contexts").and_then(serde_json::Value::as_array_mut);
     let context = contexts.into_iter().flatten().find(|context| context.get("name") == Some(&current));
-    let context = context.and_then(|context| context.get_mut("context")).ok_or_else(|| failed("it has no current context".to_owned()))?;
+    let context = context
+        .and_then(|context| context.get_mut("context"))
+        .ok_or_else(|| failed("it has no current context".to_owned()))?;
     context["namespace"] = serde_json::json!(namespace);
     Ok(apimachinery::yaml::write(&config).into_bytes())
 }
 
 /// With the token of a login: the provider computes the request, the flags decide about its claims.
-async fn by_template(args: ApiserviceArgs, offering: &str, name: Option<&str>, common: &Common) -> Result<(), CliError> {
+async fn by_template(
+    args: ApiserviceArgs,
+    offering: &str,
+    name: Option<&str>,
+    common: &Common,
+) -> Result<(), CliError> {
     let (server, login, _) = catalogue::logged_in(None, common)?;
     let consumer = Cluster::consumer(common).await?;
     let identity = match &args.cluster_identity {
         Some(identity) => identity.clone(),
         None => consumer.identity().await?,
     };
-    let response = server.bind(&login.token, offering, name.unwrap_or(offering), &identity, args.dry_run.dry_run).await?;
+    let response =
+        server.bind(&login.token, offering, name.unwrap_or(offering), &identity, args.dry_run.dry_run).await?;
     let mut requests = bind::requests(&response, &login.server)?;
     if args.dry_run.dry_run {
         return print::documents(&bind::documents(&requests, Some("Pending")), args.dry_run.output);

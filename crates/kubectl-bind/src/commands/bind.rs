@@ -87,10 +87,11 @@ async fn ask_provider(
     browser::open(&trip.url(url, &more), args.skip_browser);
     match trip.answer(Duration::from_secs(args.timeout)).await? {
         (Answer::Code(code), verifier) => server.redeem_bind(&code, &verifier).await,
-        (Answer::Response(bytes), _) => {
-            serde_json::from_slice(&bytes).map_err(|error| CliError::Login { reason: format!("the provider's answer cannot be read: {error}") })
+        (Answer::Response(bytes), _) => serde_json::from_slice(&bytes)
+            .map_err(|error| CliError::Login { reason: format!("the provider's answer cannot be read: {error}") }),
+        (Answer::Token(_), _) => {
+            Err(CliError::Login { reason: "the provider answered with a login instead of a bind".to_owned() })
         }
-        (Answer::Token(_), _) => Err(CliError::Login { reason: "the provider answered with a login instead of a bind".to_owned() }),
     }
 }
 
@@ -108,7 +109,8 @@ async fn bind_by_login(
 /// The chooser of someone without a browser (scenario S2). None: the login does not do, or nothing was chosen.
 async fn choose(server: &ProviderServer, login: &Login, url: &Url) -> Result<Option<String>, CliError> {
     let Ok(list) = server.list("templates", &login.token).await else { return Ok(None) };
-    let named = url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)).unwrap_or_default();
+    let named =
+        url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)).unwrap_or_default();
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     if let Some(one) = items.iter().find(|item| text(item, "/metadata/name") == named) {
         return Ok(Some(text(one, "/metadata/name").to_owned()));
@@ -128,8 +130,13 @@ async fn choose(server: &ProviderServer, login: &Login, url: &Url) -> Result<Opt
 
 /// The requests in a provider's answer.
 pub(crate) fn requests(response: &BindingResourceResponse, url: &Url) -> Result<Vec<Request>, CliError> {
-    let wrong = |reason: String| CliError::NotKubeBind { url: recorded_url(url), reason: format!("its answer {reason}") };
-    let requests = response.requests.iter().map(|request| manifest::request(request).map_err(wrong)).collect::<Result<Vec<_>, _>>()?;
+    let wrong =
+        |reason: String| CliError::NotKubeBind { url: recorded_url(url), reason: format!("its answer {reason}") };
+    let requests = response
+        .requests
+        .iter()
+        .map(|request| manifest::request(request).map_err(wrong))
+        .collect::<Result<Vec<_>, _>>()?;
     if requests.is_empty() {
         return Err(wrong("asks for no API".to_owned()));
     }

@@ -5,9 +5,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::args::{Common, ListFormat};
-use crate::binder::with_export_url;
+use crate::binder::condition;
 use crate::cluster::{Cluster, text};
 use crate::errors::CliError;
+use crate::kubeconfig::with_export_url;
 use crate::logins::{Login, Logins, origin};
 use crate::print::{self, age, or_none};
 use crate::server::{ProviderServer, parse_url, recorded_url};
@@ -29,14 +30,30 @@ pub(crate) async fn templates(url: Option<&str>, format: ListFormat, common: &Co
         let names: Vec<&str> = entries.into_iter().flatten().filter_map(|entry| entry.get(field)?.as_str()).collect();
         or_none(names.join(","))
     };
-    print::list(&list, "APIServiceExportTemplate", format, &["NAME", "RESOURCES", "PERMISSIONCLAIMS", "AGE"], |item| {
-        vec![
-            text(item, "/metadata/name").to_owned(),
-            names(item, "/spec/resources", "group"),
-            names(item, "/spec/permissionClaims", "resource"),
-            age(text(item, "/metadata/creationTimestamp"), now),
-        ]
-    })
+    print::list(
+        &list,
+        "APIServiceExportTemplate",
+        format,
+        &["NAME", "RESOURCES", "PERMISSIONCLAIMS", "AGE"],
+        |item| {
+            vec![
+                text(item, "/metadata/name").to_owned(),
+                names(item, "/spec/resources", "group"),
+                names(item, "/spec/permissionClaims", "resource"),
+                age(text(item, "/metadata/creationTimestamp"), now),
+            ]
+        },
+    )?;
+    for item in list.get("items").and_then(Value::as_array).into_iter().flatten() {
+        if condition(item, "Available", "status") == "False" {
+            eprintln!(
+                "{} is not available yet: {}",
+                text(item, "/metadata/name"),
+                condition(item, "Available", "message")
+            );
+        }
+    }
+    Ok(())
 }
 
 pub(crate) async fn collections(url: Option<&str>, format: ListFormat, common: &Common) -> Result<(), CliError> {
@@ -45,7 +62,8 @@ pub(crate) async fn collections(url: Option<&str>, format: ListFormat, common: &
     let now = Timestamp::now();
     print::list(&list, "Collection", format, &["NAME", "DESCRIPTION", "TEMPLATES", "AGE"], |item| {
         let templates = item.pointer("/spec/templates").and_then(Value::as_array);
-        let templates: Vec<&str> = templates.into_iter().flatten().filter_map(|entry| entry.get("name")?.as_str()).collect();
+        let templates: Vec<&str> =
+            templates.into_iter().flatten().filter_map(|entry| entry.get("name")?.as_str()).collect();
         vec![
             text(item, "/metadata/name").to_owned(),
             or_none(text(item, "/spec/description").to_owned()),
@@ -66,7 +84,9 @@ pub(crate) async fn kubeconfig(url: Option<&str>, identity: Option<String>, comm
     let list = server.list("templates", &login.token).await?;
     let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
     let names: Vec<&str> = items.iter().map(|item| text(item, "/metadata/name")).collect();
-    let named = url.as_ref().and_then(|url| url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)));
+    let named = url
+        .as_ref()
+        .and_then(|url| url.path_segments().and_then(|mut segments| segments.next_back().map(str::to_owned)));
     let mut candidates: Vec<&str> = names.iter().copied().filter(|name| named.as_deref() == Some(*name)).collect();
     if candidates.is_empty() {
         candidates = names;

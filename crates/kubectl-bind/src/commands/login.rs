@@ -18,7 +18,10 @@ pub(crate) async fn run(url: &str, skip_browser: bool, timeout: u64, common: &Co
     let server = ProviderServer::new(&url, common)?;
     let document = server.document(&url).await?;
     let begin = document.authenticated_url().unwrap_or_default();
-    let begin = Url::parse(begin).map_err(|error| CliError::NotKubeBind { url: url.to_string(), reason: format!("its login URL {begin:?}: {error}") })?;
+    let begin = Url::parse(begin).map_err(|error| CliError::NotKubeBind {
+        url: url.to_string(),
+        reason: format!("its login URL {begin:?}: {error}"),
+    })?;
     let trip = Trip::prepare(true).await?;
     browser::open(&trip.url(&begin, &[("client_type", "cli")]), skip_browser);
     let token = match trip.answer(Duration::from_secs(timeout)).await? {
@@ -29,7 +32,9 @@ pub(crate) async fn run(url: &str, skip_browser: bool, timeout: u64, common: &Co
             expires_in: query.get("expires_in").and_then(|text| text.parse().ok()).unwrap_or(3600),
             cluster_id: query.remove("cluster_id"),
         },
-        (Answer::Response(_), _) => return Err(CliError::Login { reason: "the provider answered with a bind instead of a login".to_owned() }),
+        (Answer::Response(_), _) => {
+            return Err(CliError::Login { reason: "the provider answered with a bind instead of a login".to_owned() });
+        }
     };
     let lasts = token.expires_in / 60;
     logins.keep(&url, token, Timestamp::now())?;

@@ -34,7 +34,8 @@ async fn exports(provider: &Cluster) -> Result<(), CliError> {
         .iter()
         .map(|export| {
             let resources = export.pointer("/spec/resources").and_then(Value::as_array);
-            let resources = resources.into_iter().flatten().map(|r| format!("{}.{}", text(r, "/resource"), text(r, "/group")));
+            let resources =
+                resources.into_iter().flatten().map(|r| format!("{}.{}", text(r, "/resource"), text(r, "/group")));
             let namespace = text(export, "/metadata/namespace");
             let consumer = people.iter().find(|binding| text(binding, "/metadata/namespace") == namespace);
             vec![
@@ -90,7 +91,8 @@ async fn contracts(provider: &Cluster) -> Result<Vec<Value>, CliError> {
 /// The name for people, else who logged in.
 fn who(binding: &Value) -> String {
     let annotations = binding.pointer("/metadata/annotations");
-    let annotation = |name: &str| annotations.and_then(|all| all.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let annotation =
+        |name: &str| annotations.and_then(|all| all.get(name)).and_then(Value::as_str).filter(|text| !text.is_empty());
     annotation(ANNOTATION_CLUSTER_PRETTY_NAME).or_else(|| annotation(ANNOTATION_AUTHOR)).unwrap_or_default().to_owned()
 }
 
@@ -99,7 +101,10 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     let known = contracts(provider).await?;
     let Some(binding) = known.iter().find(|binding| text(binding, "/metadata/namespace") == contract) else {
         let names: Vec<&str> = known.iter().map(|binding| text(binding, "/metadata/namespace")).collect();
-        return Err(CliError::Provider(format!("there is no contract {contract}; there are: {}", or_none(names.join(", ")))));
+        return Err(CliError::Provider(format!(
+            "there is no contract {contract}; there are: {}",
+            or_none(names.join(", "))
+        )));
     };
     let mut deleted = 0;
     if delete_objects {
@@ -117,7 +122,11 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
             provider.delete(&resource, &object).await?;
         }
     }
-    let objects = if delete_objects { format!(" {deleted} of its objects are being deleted.") } else { " Its objects stay.".to_owned() };
+    let objects = if delete_objects {
+        format!(" {deleted} of its objects are being deleted.")
+    } else {
+        " Its objects stay.".to_owned()
+    };
     print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
 }
 
@@ -130,8 +139,13 @@ async fn delete_all(provider: &Cluster, contract: &str) -> Result<usize, CliErro
         let resources = export.pointer("/spec/resources").and_then(Value::as_array);
         for resource in resources.into_iter().flatten() {
             let crd = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
-            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource) else { continue };
-            for namespace in mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty()) {
+            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource)
+            else {
+                continue;
+            };
+            for namespace in
+                mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty())
+            {
                 for object in provider.list(&resource, &ListQuery::namespace(namespace)).await? {
                     provider.delete(&resource, &object).await?;
                     deleted += 1;
@@ -145,13 +159,19 @@ async fn delete_all(provider: &Cluster, contract: &str) -> Result<usize, CliErro
 /// Publishes a CRD: the grant first, so that the label never promises what cannot be kept.
 async fn offer(provider: &Cluster, crd: &str) -> Result<(), CliError> {
     let Some(found) = provider.get(&kinds::crds(), "", crd).await? else {
-        return Err(CliError::Provider(format!("there is no CustomResourceDefinition {crd}; its name is <plural>.<group>, see kubectl get crds")));
+        return Err(CliError::Provider(format!(
+            "there is no CustomResourceDefinition {crd}; its name is <plural>.<group>, see kubectl get crds"
+        )));
     };
     let kind = GroupResource::new(text(&found, "/spec/group"), text(&found, "/spec/names/plural"));
     let Some(role) = provider.get(&kinds::cluster_roles(), "", backend::OFFERS).await? else {
-        return Err(CliError::Provider(format!("there is no ClusterRole {}, so no backend is installed here; install it first", backend::OFFERS)));
+        return Err(CliError::Provider(format!(
+            "there is no ClusterRole {}, so no backend is installed here; install it first",
+            backend::OFFERS
+        )));
     };
-    let typed: ClusterRole = serde_json::from_value(role.clone()).map_err(|error| CliError::Provider(format!("ClusterRole {}: {error}", backend::OFFERS)))?;
+    let typed: ClusterRole = serde_json::from_value(role.clone())
+        .map_err(|error| CliError::Provider(format!("ClusterRole {}: {error}", backend::OFFERS)))?;
     let granted = backend::is_granted(&typed, &kind);
     if !granted {
         let mut rules = typed.rules.unwrap_or_default();
@@ -159,11 +179,15 @@ async fn offer(provider: &Cluster, crd: &str) -> Result<(), CliError> {
         let patch = json!({"metadata": {"resourceVersion": role.pointer("/metadata/resourceVersion")}, "rules": rules});
         provider.merge_patch(&kinds::cluster_roles(), "", backend::OFFERS, &patch).await?;
     }
-    let labelled = found.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_EXPORTED)).and_then(Value::as_str) == Some("true");
+    let labelled =
+        found.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_EXPORTED)).and_then(Value::as_str)
+            == Some("true");
     if !labelled {
         let patch = json!({"metadata": {"labels": {LABEL_EXPORTED: "true"}}});
         provider.merge_patch(&kinds::crds(), "", crd, &patch).await?;
     }
     let words = if granted && labelled { "was offered already" } else { "is offered now" };
-    print::line(&format!("{crd} {words}. A template (APIServiceExportTemplate) can add a description, claims and a sample.\n"))
+    print::line(&format!(
+        "{crd} {words}. A template (APIServiceExportTemplate) can add a description, claims and a sample.\n"
+    ))
 }

@@ -17,8 +17,13 @@ pub(crate) async fn run(name: Option<&str>, common: &Common) -> Result<(), CliEr
     let consumer = Cluster::consumer(common).await?;
     let now = Timestamp::now();
     match agent::heartbeat(&consumer).await? {
-        Some(lease) if lease.fresh => eprintln!("Agent: {}, last heard of {} ago", lease.holder, age(&lease.renewed, now)),
-        Some(lease) => eprintln!("Agent: none answers (the last one was heard of {} ago). Nothing is synced until one runs", age(&lease.renewed, now)),
+        Some(lease) if lease.fresh => {
+            eprintln!("Agent: {}, last heard of {} ago", lease.holder, age(&lease.renewed, now))
+        }
+        Some(lease) => eprintln!(
+            "Agent: none answers (the last one was heard of {} ago). Nothing is synced until one runs",
+            age(&lease.renewed, now)
+        ),
         None => eprintln!("Agent: none"),
     }
     let mut bindings = consumer.list(&kinds::bindings(), &ListQuery::default()).await?;

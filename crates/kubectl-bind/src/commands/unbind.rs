@@ -21,7 +21,13 @@ use crate::rights;
 
 const POLL: Duration = Duration::from_millis(300);
 
-pub(crate) async fn run(name: &str, delete_objects: bool, orphan: bool, timeout: u64, common: &Common) -> Result<(), CliError> {
+pub(crate) async fn run(
+    name: &str,
+    delete_objects: bool,
+    orphan: bool,
+    timeout: u64,
+    common: &Common,
+) -> Result<(), CliError> {
     let consumer = Cluster::consumer(common).await?;
     let bindings = consumer.list(&kinds::bindings(), &ListQuery::default()).await?;
     let Some(binding) = bindings.iter().find(|binding| text(binding, "/metadata/name") == name) else {
@@ -36,7 +42,8 @@ pub(crate) async fn run(name: &str, delete_objects: bool, orphan: bool, timeout:
     if !objects.is_empty() && !delete_objects && !orphan {
         return Err(CliError::ObjectsLeft { name: name.to_owned(), counts: counts(&objects) });
     }
-    let wait = Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
+    let wait =
+        Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
     let policy = if delete_objects { "Delete" } else { "Orphan" };
     let patch = json!({"spec": {"deletionPolicy": policy}});
     consumer.merge_patch(&kinds::bindings(), "", name, &patch).await?;
@@ -153,13 +160,15 @@ async fn clean_up(consumer: &Cluster, binding: &Value, bindings: &[Value]) -> Re
     }
     let reference = |binding: &Value| binding.pointer("/spec/kubeconfigSecretRef").cloned();
     let name = text(binding, "/metadata/name");
-    let shared = bindings.iter().any(|other| text(other, "/metadata/name") != name && reference(other) == reference(binding));
+    let shared =
+        bindings.iter().any(|other| text(other, "/metadata/name") != name && reference(other) == reference(binding));
     if shared || text(binding, "/spec/kubeconfigSecretRef/namespace") != CONSUMER_NAMESPACE {
         return Ok(false);
     }
     let secret = text(binding, "/spec/kubeconfigSecretRef/name");
     let Some(secret) = consumer.get(&kinds::secrets(), CONSUMER_NAMESPACE, secret).await? else { return Ok(true) };
-    let made_by_us = secret.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_PROVIDER_KUBECONFIG)).is_some();
+    let made_by_us =
+        secret.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_PROVIDER_KUBECONFIG)).is_some();
     if made_by_us {
         consumer.delete(&kinds::secrets(), &secret).await?;
     }
