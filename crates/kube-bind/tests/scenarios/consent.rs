@@ -1,14 +1,14 @@
 //! The question before a bind, and everything that answers it with no: the consumer stays as it was, to the byte.
 
+use kube_client::resource::Resource;
 use serde_json::Value;
 use testkit::program::file;
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
-use kube_client::resource::Resource;
 
 /// Everything at a site that binding could touch, as text.
-async fn picture(site: &Site) -> String {
+pub(super) async fn picture(site: &Site) -> String {
     let rbac = |plural: &str, kind: &str| Resource::new("rbac.authorization.k8s.io", "v1", plural, kind);
     let kinds = [
         core("namespaces"),
@@ -54,7 +54,11 @@ async fn a_dry_run_prints_yaml_and_changes_nothing_on_either_side() {
     let (here, there) = (picture(&consumer.site).await, picture(&world.providers[0].site).await);
     let url = format!("{}/exports", world.providers[0].server);
     // The terminal shows standard error too; the login is kept for the command without a terminal.
-    let ended = consumer.person.bind_in_browser(&[&url, "--skip-browser", "--dry-run", "-o", "yaml"], &world.logins[0], None).await.ok();
+    let ended = consumer
+        .person
+        .bind_in_browser(&[&url, "--skip-browser", "--dry-run", "-o", "yaml"], &world.logins[0], None)
+        .await
+        .ok();
     assert!(ended.stdout.contains("kind: APIServiceExportRequest"), "{}", ended.stdout);
     assert!(ended.stdout.contains("state: Pending"), "{}", ended.stdout);
     assert_eq!(picture(&consumer.site).await, here);
@@ -73,7 +77,13 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     let service = world.service();
     let person = &world.consumers[0].person;
     // The credential is the one of the first bind; S4 begins with it in a file.
-    let secret = world.consumers[0].site.list(&core("secrets")).await.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let secret = world.consumers[0]
+        .site
+        .list(&core("secrets"))
+        .await
+        .into_iter()
+        .find(|secret| secret["data"]["kubeconfig"].is_string())
+        .unwrap();
     let remote = apimachinery_base64(secret["data"]["kubeconfig"].as_str().unwrap());
     let remote = file(world.folder(), "provider.kubeconfig", &remote);
     let _ = person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
@@ -88,7 +98,8 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     // An unbind may have taken the contract: then the credential is refused in words, not accepted in silence.
     let contracts = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await;
     if contracts.is_empty() {
-        let ended = person.bind(&["apiservice", "-f", &pending, "--remote-kubeconfig", &remote, "--accept-claims"], "").await;
+        let ended =
+            person.bind(&["apiservice", "-f", &pending, "--remote-kubeconfig", &remote, "--accept-claims"], "").await;
         let _ = ended.refused(&["provider"]);
         world.end().await;
         return;
