@@ -86,12 +86,7 @@ impl FieldError {
         value: Option<Value>,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            kind,
-            field: field.into(),
-            value,
-            detail: detail.into(),
-        }
+        Self { kind, field: field.into(), value, detail: detail.into() }
     }
 
     /// A value is missing.
@@ -100,49 +95,24 @@ impl FieldError {
     }
 
     /// A value that is not allowed.
-    pub fn invalid(
-        field: impl Into<String>,
-        value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(FieldErrorKind::Invalid, field, Some(value.into()), detail)
     }
 
     /// A value of the wrong type.
-    pub fn type_invalid(
-        field: impl Into<String>,
-        value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self::new(
-            FieldErrorKind::TypeInvalid,
-            field,
-            Some(value.into()),
-            detail,
-        )
+    pub fn type_invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::new(FieldErrorKind::TypeInvalid, field, Some(value.into()), detail)
     }
 
     /// A value outside an enumeration; `supported` is printed as `supported values: "a", "b"`.
-    pub fn not_supported<S: AsRef<str>>(
-        field: impl Into<String>,
-        value: impl Into<Value>,
-        supported: &[S],
-    ) -> Self {
+    pub fn not_supported<S: AsRef<str>>(field: impl Into<String>, value: impl Into<Value>, supported: &[S]) -> Self {
         let detail = if supported.is_empty() {
             String::new()
         } else {
-            let list: Vec<String> = supported
-                .iter()
-                .map(|s| Value::from(s.as_ref()).to_string())
-                .collect();
+            let list: Vec<String> = supported.iter().map(|s| Value::from(s.as_ref()).to_string()).collect();
             format!("supported values: {}", list.join(", "))
         };
-        Self::new(
-            FieldErrorKind::NotSupported,
-            field,
-            Some(value.into()),
-            detail,
-        )
+        Self::new(FieldErrorKind::NotSupported, field, Some(value.into()), detail)
     }
 
     /// A field that may not be set or changed.
@@ -161,22 +131,14 @@ impl FieldError {
             FieldErrorKind::TooLong,
             field,
             None,
-            format!(
-                "may not be more than {max} byte{}",
-                if max == 1 { "" } else { "s" }
-            ),
+            format!("may not be more than {max} byte{}", if max == 1 { "" } else { "s" }),
         )
     }
 
     /// A list or map of `actual` entries where at most `max` are allowed.
     pub fn too_many(field: impl Into<String>, actual: u64, max: u64) -> Self {
         let items = if max == 1 { "item" } else { "items" };
-        Self::new(
-            FieldErrorKind::TooMany,
-            field,
-            Some(Value::from(actual)),
-            format!("must have at most {max} {items}"),
-        )
+        Self::new(FieldErrorKind::TooMany, field, Some(Value::from(actual)), format!("must have at most {max} {items}"))
     }
 
     /// Something the server could not evaluate.
@@ -189,10 +151,7 @@ impl FieldError {
         let title = self.kind.title();
         let shows_value = !matches!(
             self.kind,
-            FieldErrorKind::Required
-                | FieldErrorKind::Forbidden
-                | FieldErrorKind::TooLong
-                | FieldErrorKind::Internal
+            FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong | FieldErrorKind::Internal
         );
         let mut text = match &self.value {
             Some(Value::Number(number)) if shows_value && number.is_f64() => {
@@ -283,11 +242,7 @@ impl PathBuf {
 
     /// The path with `.name` appended, as a new string.
     pub fn child(&self, name: &str) -> String {
-        if self.text.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.text)
-        }
+        if self.text.is_empty() { name.to_owned() } else { format!("{}.{name}", self.text) }
     }
 }
 
@@ -308,27 +263,12 @@ mod tests {
                 FieldError::not_supported("spec.tier", "x", &["a", "b"]),
                 r#"spec.tier: Unsupported value: "x": supported values: "a", "b""#,
             ),
-            (
-                FieldError::required("spec.size", ""),
-                "spec.size: Required value",
-            ),
-            (
-                FieldError::duplicate("spec.list[1]", "a"),
-                r#"spec.list[1]: Duplicate value: "a""#,
-            ),
-            (
-                FieldError::too_long("spec.name", 3),
-                "spec.name: Too long: may not be more than 3 bytes",
-            ),
-            (
-                FieldError::too_many("spec.list", 3, 2),
-                "spec.list: Too many: 3: must have at most 2 items",
-            ),
+            (FieldError::required("spec.size", ""), "spec.size: Required value"),
+            (FieldError::duplicate("spec.list[1]", "a"), r#"spec.list[1]: Duplicate value: "a""#),
+            (FieldError::too_long("spec.name", 3), "spec.name: Too long: may not be more than 3 bytes"),
+            (FieldError::too_many("spec.list", 3, 2), "spec.list: Too many: 3: must have at most 2 items"),
             (FieldError::forbidden("spec", "no"), "spec: Forbidden: no"),
-            (
-                FieldError::too_long("spec.a", 1),
-                "spec.a: Too long: may not be more than 1 byte",
-            ),
+            (FieldError::too_long("spec.a", 1), "spec.a: Too long: may not be more than 1 byte"),
             (
                 FieldError::invalid("spec.ratio", 1_000_000.5, "too much"),
                 "spec.ratio: Invalid value: 1.0000005e+06: too much",

@@ -29,12 +29,7 @@ enum Step {
     Field(String),
     Wildcard,
     Recursive,
-    Slice {
-        start: Option<i64>,
-        end: Option<i64>,
-        step: Option<i64>,
-        single: bool,
-    },
+    Slice { start: Option<i64>, end: Option<i64>, step: Option<i64>, single: bool },
     Union(Vec<Vec<Step>>),
     Filter(Filter),
 }
@@ -68,16 +63,10 @@ impl JsonPath {
     /// When the text is not a path.
     pub fn parse(text: &str) -> Result<Self, JsonPathError> {
         let inner = text.trim();
-        let inner = inner
-            .strip_prefix('{')
-            .and_then(|t| t.strip_suffix('}'))
-            .unwrap_or(inner);
+        let inner = inner.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(inner);
         parse_path(inner)
             .map(|steps| JsonPath { steps })
-            .map_err(|reason| JsonPathError {
-                expression: text.to_owned(),
-                reason,
-            })
+            .map_err(|reason| JsonPathError { expression: text.to_owned(), reason })
     }
 
     /// Every value the path leads to, in document order (maps: sorted by key).
@@ -92,16 +81,7 @@ impl JsonPath {
 
     /// The field names, when the path is nothing but plain fields (`.status.replicas`).
     pub fn plain_fields(&self) -> Option<Vec<&str>> {
-        self.steps
-            .iter()
-            .map(|s| {
-                if let Step::Field(name) = s {
-                    Some(name.as_str())
-                } else {
-                    None
-                }
-            })
-            .collect()
+        self.steps.iter().map(|s| if let Step::Field(name) = s { Some(name.as_str()) } else { None }).collect()
     }
 }
 
@@ -124,10 +104,7 @@ impl Template {
     /// # Errors
     /// On a bad path, an unclosed brace or quote, or `{end}` without `{range}`.
     pub fn parse(text: &str) -> Result<Self, JsonPathError> {
-        let fail = |reason: String| JsonPathError {
-            expression: text.to_owned(),
-            reason,
-        };
+        let fail = |reason: String| JsonPathError { expression: text.to_owned(), reason };
         let mut open: Vec<(Vec<Step>, Vec<Part>)> = Vec::new();
         let mut parts = Vec::new();
         let mut rest = text;
@@ -135,24 +112,17 @@ impl Template {
             if at > 0 {
                 parts.push(Part::Text(rest[..at].to_owned()));
             }
-            let length =
-                closing(&rest[at + 1..], '}').ok_or_else(|| fail("unclosed action".into()))?;
+            let length = closing(&rest[at + 1..], '}').ok_or_else(|| fail("unclosed action".into()))?;
             let action = rest[at + 1..at + 1 + length].trim();
             rest = &rest[at + 2 + length..];
             if action == "end" {
-                let (path, outer) = open
-                    .pop()
-                    .ok_or_else(|| fail("not in range, nothing to end".into()))?;
+                let (path, outer) = open.pop().ok_or_else(|| fail("not in range, nothing to end".into()))?;
                 let body = std::mem::replace(&mut parts, outer);
                 parts.push(Part::Range(path, body));
-            } else if let Some(path) = action
-                .strip_prefix("range ")
-                .or_else(|| action.strip_prefix("range.").map(|_| &action[5..]))
+            } else if let Some(path) =
+                action.strip_prefix("range ").or_else(|| action.strip_prefix("range.").map(|_| &action[5..]))
             {
-                open.push((
-                    parse_path(path.trim()).map_err(&fail)?,
-                    std::mem::take(&mut parts),
-                ));
+                open.push((parse_path(path.trim()).map_err(&fail)?, std::mem::take(&mut parts)));
             } else if action.starts_with(['"', '\'']) {
                 parts.push(Part::Text(unquote(action).map_err(&fail)?));
             } else {
@@ -183,8 +153,7 @@ fn render(parts: &[Part], value: &Value, out: &mut String) {
         match part {
             Part::Text(text) => out.push_str(text),
             Part::Path(steps) => {
-                let texts: Vec<String> =
-                    walk(steps, vec![value]).into_iter().map(text_of).collect();
+                let texts: Vec<String> = walk(steps, vec![value]).into_iter().map(text_of).collect();
                 out.push_str(&texts.join(" "));
             }
             Part::Range(steps, body) => {
@@ -214,15 +183,10 @@ fn walk<'a>(steps: &[Step], mut values: Vec<&'a Value>) -> Vec<&'a Value> {
 fn apply<'a>(step: &Step, values: Vec<&'a Value>) -> Vec<&'a Value> {
     let mut out = Vec::new();
     match step {
-        Step::Field(name) => {
-            out.extend(values.into_iter().filter_map(|v| v.as_object()?.get(name)))
-        }
+        Step::Field(name) => out.extend(values.into_iter().filter_map(|v| v.as_object()?.get(name))),
         Step::Wildcard => values.into_iter().for_each(|v| out.extend(children(v))),
         Step::Recursive => values.into_iter().for_each(|v| descend(v, &mut out)),
-        Step::Slice { .. } => values
-            .into_iter()
-            .filter_map(Value::as_array)
-            .for_each(|v| slice(step, v, &mut out)),
+        Step::Slice { .. } => values.into_iter().filter_map(Value::as_array).for_each(|v| slice(step, v, &mut out)),
         Step::Union(paths) => {
             for path in paths {
                 out.extend(walk(path, values.clone()));
@@ -254,31 +218,18 @@ fn descend<'a>(value: &'a Value, out: &mut Vec<&'a Value>) {
 }
 
 fn slice<'a>(step: &Step, items: &'a [Value], out: &mut Vec<&'a Value>) {
-    let Step::Slice {
-        start,
-        end,
-        step,
-        single,
-    } = step
-    else {
+    let Step::Slice { start, end, step, single } = step else {
         return;
     };
     let length = i64::try_from(items.len()).unwrap_or(i64::MAX);
     let from_end = |i: i64| if i < 0 { i.saturating_add(length) } else { i };
     let first = from_end(start.unwrap_or(0));
-    let last = if *single {
-        first.saturating_add(1)
-    } else {
-        end.map_or(length, from_end)
-    };
+    let last = if *single { first.saturating_add(1) } else { end.map_or(length, from_end) };
     if first < 0 || first >= length || last > length || first >= last {
         return;
     }
     let stride = usize::try_from(step.unwrap_or(1)).unwrap_or(1).max(1);
-    let (first, last) = (
-        usize::try_from(first).unwrap_or(0),
-        usize::try_from(last).unwrap_or(0),
-    );
+    let (first, last) = (usize::try_from(first).unwrap_or(0), usize::try_from(last).unwrap_or(0));
     out.extend(items[first..last].iter().step_by(stride));
 }
 
@@ -315,10 +266,7 @@ impl Comparison {
         let order = match (left, right) {
             (Value::Number(a), Value::Number(b)) => match (a.as_i64(), b.as_i64()) {
                 (Some(a), Some(b)) => Some(a.cmp(&b)),
-                _ => a
-                    .as_f64()
-                    .zip(b.as_f64())
-                    .and_then(|(a, b)| a.partial_cmp(&b)),
+                _ => a.as_f64().zip(b.as_f64()).and_then(|(a, b)| a.partial_cmp(&b)),
             },
             (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
             (a, b) if a == b => Some(Ordering::Equal),
@@ -367,9 +315,7 @@ fn parse_path(text: &str) -> Result<Vec<Step>, String> {
             let body = &rest[3..];
             let length = closing(body, ')').ok_or("unterminated filter")?;
             steps.push(Step::Filter(parse_filter(&body[..length])?));
-            rest = body[length + 1..]
-                .strip_prefix(']')
-                .ok_or("unclosed array expect ]")?;
+            rest = body[length + 1..].strip_prefix(']').ok_or("unclosed array expect ]")?;
         } else if first == '[' {
             let length = closing(&rest[1..], ']').ok_or("unterminated array")?;
             parse_brackets(&rest[1..=length], &mut steps)?;
@@ -440,11 +386,7 @@ fn parse_brackets(text: &str, steps: &mut Vec<Step>) -> Result<(), String> {
     }
     let union = parts.iter().map(|part| {
         let part = part.trim();
-        if part.starts_with(['.', '@', '$']) {
-            parse_path(part)
-        } else {
-            parse_index(part).map(|step| vec![step])
-        }
+        if part.starts_with(['.', '@', '$']) { parse_path(part) } else { parse_index(part).map(|step| vec![step]) }
     });
     steps.push(Step::Union(union.collect::<Result<_, _>>()?));
     Ok(())
@@ -462,38 +404,21 @@ fn parse_index(text: &str) -> Result<Step, String> {
         if part.is_empty() {
             return Ok(None);
         }
-        part.parse()
-            .map(Some)
-            .map_err(|_| format!("array index {part} is not a number"))
+        part.parse().map(Some).map_err(|_| format!("array index {part} is not a number"))
     };
     match text.split(':').collect::<Vec<_>>().as_slice() {
         [""] => Err("invalid array index".into()),
         [index] => {
             let start = number(index).map_err(|_| format!("invalid array index {text}"))?;
-            Ok(Step::Slice {
-                start,
-                end: None,
-                step: None,
-                single: true,
-            })
+            Ok(Step::Slice { start, end: None, step: None, single: true })
         }
-        [start, end] => Ok(Step::Slice {
-            start: number(start)?,
-            end: number(end)?,
-            step: None,
-            single: false,
-        }),
+        [start, end] => Ok(Step::Slice { start: number(start)?, end: number(end)?, step: None, single: false }),
         [start, end, step] => {
             let step = number(step)?;
             if step.is_some_and(|s| s <= 0) {
                 return Err("step must be > 0".into());
             }
-            Ok(Step::Slice {
-                start: number(start)?,
-                end: number(end)?,
-                step,
-                single: false,
-            })
+            Ok(Step::Slice { start: number(start)?, end: number(end)?, step, single: false })
         }
         _ => Err(format!("invalid array index {text}")),
     }
@@ -506,9 +431,7 @@ fn parse_filter(text: &str) -> Result<Filter, String> {
             c if Some(c) == quote => quote = None,
             '"' | '\'' if quote.is_none() => quote = Some(c),
             '=' | '!' | '<' | '>' if quote.is_none() => {
-                let length = text[at..]
-                    .find(|c| !matches!(c, '=' | '!' | '<' | '>'))
-                    .unwrap_or(text.len() - at);
+                let length = text[at..].find(|c| !matches!(c, '=' | '!' | '<' | '>')).unwrap_or(text.len() - at);
                 let comparison = match &text[at..at + length] {
                     "==" => Comparison::Equal,
                     "!=" => Comparison::NotEqual,
@@ -519,18 +442,12 @@ fn parse_filter(text: &str) -> Result<Filter, String> {
                     other => return Err(format!("unrecognized filter operator {other}")),
                 };
                 let right = parse_operand(&text[at + length..])?;
-                return Ok(Filter {
-                    left: parse_operand(&text[..at])?,
-                    compare: Some((comparison, right)),
-                });
+                return Ok(Filter { left: parse_operand(&text[..at])?, compare: Some((comparison, right)) });
             }
             _ => {}
         }
     }
-    Ok(Filter {
-        left: parse_operand(text)?,
-        compare: None,
-    })
+    Ok(Filter { left: parse_operand(text)?, compare: None })
 }
 
 fn parse_operand(text: &str) -> Result<Operand, String> {
@@ -560,10 +477,7 @@ fn parse_operand(text: &str) -> Result<Operand, String> {
 fn unquote(text: &str) -> Result<String, String> {
     let bad = || format!("unquote string {text} error invalid syntax");
     let quote = text.chars().next().ok_or_else(bad)?;
-    let inner = text
-        .strip_prefix(quote)
-        .and_then(|t| t.strip_suffix(quote))
-        .ok_or_else(bad)?;
+    let inner = text.strip_prefix(quote).and_then(|t| t.strip_suffix(quote)).ok_or_else(bad)?;
     let mut out = String::with_capacity(inner.len());
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
@@ -574,10 +488,7 @@ fn unquote(text: &str) -> Result<String, String> {
                 'r' => '\r',
                 'u' => {
                     let code: String = chars.by_ref().take(4).collect();
-                    u32::from_str_radix(&code, 16)
-                        .ok()
-                        .and_then(char::from_u32)
-                        .ok_or_else(bad)?
+                    u32::from_str_radix(&code, 16).ok().and_then(char::from_u32).ok_or_else(bad)?
                 }
                 other => other,
             }),
@@ -627,12 +538,7 @@ mod tests {
     #[case(".spec.nums[9]", json!([]))]
     fn finds(#[case] path: &str, #[case] expected: Value) {
         let object = object();
-        let found = JsonPath::parse(path)
-            .unwrap()
-            .find(&object)
-            .into_iter()
-            .cloned()
-            .collect::<Vec<_>>();
+        let found = JsonPath::parse(path).unwrap().find(&object).into_iter().cloned().collect::<Vec<_>>();
         assert_eq!(Value::from(found), expected, "{path}");
     }
 
@@ -650,23 +556,15 @@ mod tests {
 
     #[test]
     fn renders_templates() {
-        let template =
-            Template::parse("{range .spec.list[*]}{.n}={.v}{\"\\n\"}{end}name: {.metadata.name}")
-                .unwrap();
-        assert_eq!(
-            template.render(&object()),
-            "one=1\ntwo=2\nthree=3\nname: prod"
-        );
+        let template = Template::parse("{range .spec.list[*]}{.n}={.v}{\"\\n\"}{end}name: {.metadata.name}").unwrap();
+        assert_eq!(template.render(&object()), "one=1\ntwo=2\nthree=3\nname: prod");
         assert!(Template::parse("{end}").is_err());
         assert!(Template::parse("{.a").is_err());
     }
 
     #[test]
     fn tells_plain_paths() {
-        assert_eq!(
-            JsonPath::parse(".spec.replicas").unwrap().plain_fields(),
-            Some(vec!["spec", "replicas"])
-        );
+        assert_eq!(JsonPath::parse(".spec.replicas").unwrap().plain_fields(), Some(vec!["spec", "replicas"]));
         assert_eq!(JsonPath::parse(".spec[0]").unwrap().plain_fields(), None);
     }
 }

@@ -47,11 +47,7 @@ pub fn path_segment(value: &str) -> Vec<String> {
     if value == "." || value == ".." {
         return vec![format!("may not be '{value}'")];
     }
-    ["/", "%"]
-        .iter()
-        .filter(|c| value.contains(**c))
-        .map(|c| format!("may not contain '{c}'"))
-        .collect()
+    ["/", "%"].iter().filter(|c| value.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 /// A label key, or any other qualified name: `[prefix/]name`.
@@ -67,11 +63,7 @@ pub fn label_key(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(
-                    dns1123_subdomain(prefix)
-                        .into_iter()
-                        .map(|e| format!("prefix part {e}")),
-                );
+                errors.extend(dns1123_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
             }
             *name
         }
@@ -86,16 +78,9 @@ pub fn label_key(value: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     }
-    errors.extend(
-        too_long(name, 63)
-            .into_iter()
-            .map(|e| format!("name part {e}")),
-    );
+    errors.extend(too_long(name, 63).into_iter().map(|e| format!("name part {e}")));
     if !is_label_text(name) {
-        errors.push(format!(
-            "name part {}",
-            regex_error(MESSAGE, FORMAT, EXAMPLES)
-        ));
+        errors.push(format!("name part {}", regex_error(MESSAGE, FORMAT, EXAMPLES)));
     }
     errors
 }
@@ -114,20 +99,14 @@ pub fn label_value(value: &str) -> Vec<String> {
 }
 
 fn too_long(value: &str, max: usize) -> Vec<String> {
-    if value.len() > max {
-        vec![format!("must be no more than {max} bytes")]
-    } else {
-        Vec::new()
-    }
+    if value.len() > max { vec![format!("must be no more than {max} bytes")] } else { Vec::new() }
 }
 
 fn is_dns1123_label(value: &str) -> bool {
     let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = value.as_bytes();
     match (bytes.first(), bytes.last()) {
-        (Some(first), Some(last)) => {
-            edge(*first) && edge(*last) && bytes.iter().all(|c| edge(*c) || *c == b'-')
-        }
+        (Some(first), Some(last)) => edge(*first) && edge(*last) && bytes.iter().all(|c| edge(*c) || *c == b'-'),
         _ => false,
     }
 }
@@ -138,9 +117,7 @@ fn is_label_text(value: &str) -> bool {
         (Some(first), Some(last)) => {
             first.is_ascii_alphanumeric()
                 && last.is_ascii_alphanumeric()
-                && bytes
-                    .iter()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+                && bytes.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
         }
         _ => false,
     }
@@ -148,11 +125,7 @@ fn is_label_text(value: &str) -> bool {
 
 /// Kubernetes joins the examples as `'a',  or 'b', ` (two spaces); clients compare texts, so do we.
 fn regex_error(message: &str, format: &str, examples: &[&str]) -> String {
-    let examples = examples
-        .iter()
-        .map(|e| format!("'{e}', "))
-        .collect::<Vec<_>>()
-        .join(" or ");
+    let examples = examples.iter().map(|e| format!("'{e}', ")).collect::<Vec<_>>().join(" or ");
     format!("{message} (e.g. {examples}regex used for validation is '{format}')")
 }
 
@@ -177,9 +150,6 @@ mod tests {
         assert!(!dns1123_subdomain("a..b").is_empty());
         assert!(!dns1035_label("1a").is_empty());
         assert_eq!(path_segment("a/b"), vec!["may not contain '/'"]);
-        assert_eq!(
-            dns1123_label(&"a".repeat(64)),
-            vec!["must be no more than 63 bytes"]
-        );
+        assert_eq!(dns1123_label(&"a".repeat(64)), vec!["must be no more than 63 bytes"]);
     }
 }

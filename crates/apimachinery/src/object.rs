@@ -100,10 +100,7 @@ impl Object {
     /// # Errors
     /// When the bytes are no JSON object with a readable header.
     pub fn parse(raw: Bytes) -> Result<Self, serde_json::Error> {
-        Ok(Object {
-            header: serde_json::from_slice(&raw)?,
-            raw,
-        })
+        Ok(Object { header: serde_json::from_slice(&raw)?, raw })
     }
 
     /// Encodes a value.
@@ -111,10 +108,7 @@ impl Object {
     /// # Errors
     /// When a header field has the wrong type.
     pub fn from_value(value: &Value) -> Result<Self, serde_json::Error> {
-        Ok(Object {
-            header: Header::of(value)?,
-            raw: serde_json::to_vec(value)?.into(),
-        })
+        Ok(Object { header: Header::of(value)?, raw: serde_json::to_vec(value)?.into() })
     }
 
     /// The header.
@@ -143,11 +137,7 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
 
 /// `group/version`, or only the version for the core group.
 pub fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 #[cfg(test)]
@@ -160,14 +150,8 @@ mod tests {
         let value = json!({"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d","namespace":"n","generation":3,
             "ownerReferences":[{"apiVersion":"v1","kind":"X","name":"o","uid":"u","controller":true}]},"spec":{"a":1}});
         let object = Object::from_value(&value).unwrap();
-        assert_eq!(
-            (object.header().group(), object.header().version()),
-            ("apps", "v1")
-        );
-        assert_eq!(
-            object.header().metadata.owner_references[0].controller,
-            Some(true)
-        );
+        assert_eq!((object.header().group(), object.header().version()), ("apps", "v1"));
+        assert_eq!(object.header().metadata.owner_references[0].controller, Some(true));
         assert_eq!(Object::parse(object.raw().clone()).unwrap(), object);
         assert_eq!(object.to_value().unwrap(), value);
         assert_eq!(api_version("", "v1"), "v1");

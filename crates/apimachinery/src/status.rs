@@ -106,38 +106,18 @@ pub struct Cause {
 
 impl Cause {
     /// A cause from its three parts.
-    pub fn new(
-        reason: impl Into<String>,
-        field: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
-        Cause {
-            reason: reason.into(),
-            message: message.into(),
-            field: field.into(),
-        }
+    pub fn new(reason: impl Into<String>, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Cause { reason: reason.into(), message: message.into(), field: field.into() }
     }
 
     /// `Invalid value` (`FieldValueInvalid`): the value is shown as Kubernetes shows it (JSON).
-    pub fn invalid_value(
-        field: impl Into<String>,
-        value: &serde_json::Value,
-        detail: impl fmt::Display,
-    ) -> Self {
-        Cause::new(
-            "FieldValueInvalid",
-            field,
-            format!("Invalid value: {value}: {detail}"),
-        )
+    pub fn invalid_value(field: impl Into<String>, value: &serde_json::Value, detail: impl fmt::Display) -> Self {
+        Cause::new("FieldValueInvalid", field, format!("Invalid value: {value}: {detail}"))
     }
 
     /// `Required value` (`FieldValueRequired`).
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() {
-            "Required value".into()
-        } else {
-            format!("Required value: {detail}")
-        };
+        let message = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
         Cause::new("FieldValueRequired", field, message)
     }
 
@@ -147,21 +127,9 @@ impl Cause {
     }
 
     /// `Unsupported value` (`FieldValueNotSupported`) with the values that would be accepted.
-    pub fn not_supported(
-        field: impl Into<String>,
-        value: &serde_json::Value,
-        supported: &[&str],
-    ) -> Self {
-        let list = supported
-            .iter()
-            .map(|v| format!("{v:?}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        Cause::new(
-            "FieldValueNotSupported",
-            field,
-            format!("Unsupported value: {value}: supported values: {list}"),
-        )
+    pub fn not_supported(field: impl Into<String>, value: &serde_json::Value, supported: &[&str]) -> Self {
+        let list = supported.iter().map(|v| format!("{v:?}")).collect::<Vec<_>>().join(", ");
+        Cause::new("FieldValueNotSupported", field, format!("Unsupported value: {value}: supported values: {list}"))
     }
 }
 
@@ -255,12 +223,7 @@ impl From<StatusError> for Wire {
 
 impl From<Wire> for StatusError {
     fn from(wire: Wire) -> Self {
-        StatusError {
-            code: wire.code,
-            reason: wire.reason,
-            message: wire.message,
-            details: wire.details.map(Box::new),
-        }
+        StatusError { code: wire.code, reason: wire.reason, message: wire.message, details: wire.details.map(Box::new) }
     }
 }
 
@@ -274,11 +237,7 @@ impl std::error::Error for StatusError {}
 
 /// `resource.group`, or only the resource for the core group. The same for kinds.
 pub fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() {
-        resource.to_owned()
-    } else {
-        format!("{resource}.{group}")
-    }
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
 }
 
 /// What a stale update says after `Operation cannot be fulfilled on ...: `.
@@ -288,12 +247,7 @@ pub const MODIFIED: &str =
 impl StatusError {
     /// A failure without details.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        StatusError {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-        }
+        StatusError { code, reason, message: message.into(), details: None }
     }
 
     /// The same failure with these details.
@@ -306,9 +260,7 @@ impl StatusError {
     /// The same failure, asking clients to wait this many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.details
-            .get_or_insert_with(Box::default)
-            .retry_after_seconds = seconds;
+        self.details.get_or_insert_with(Box::default).retry_after_seconds = seconds;
         self
     }
 
@@ -329,12 +281,8 @@ impl StatusError {
 
     /// 404 for a path that is no resource: `the server could not find the requested resource`.
     pub fn no_such_resource() -> Self {
-        StatusError::new(
-            404,
-            Reason::NotFound,
-            "the server could not find the requested resource",
-        )
-        .with_details(StatusDetails::default())
+        StatusError::new(404, Reason::NotFound, "the server could not find the requested resource")
+            .with_details(StatusDetails::default())
     }
 
     /// 409 `configmaps "x" already exists`.
@@ -349,17 +297,12 @@ impl StatusError {
             "{} \"{name}\" already exists, the server was not able to generate a unique name for the object",
             qualified(group, resource)
         );
-        StatusError::new(409, Reason::AlreadyExists, message)
-            .about(group, resource, name)
-            .retry_after(1)
+        StatusError::new(409, Reason::AlreadyExists, message).about(group, resource, name).retry_after(1)
     }
 
     /// 409 `Operation cannot be fulfilled on configmaps "x": {why}`.
     pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} \"{name}\": {why}",
-            qualified(group, resource)
-        );
+        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource));
         StatusError::new(409, Reason::Conflict, message).about(group, resource, name)
     }
 
@@ -370,30 +313,22 @@ impl StatusError {
 
     /// 409 for server-side apply; each cause is a `FieldManagerConflict`.
     pub fn apply_conflict(causes: Vec<Cause>, message: impl Into<String>) -> Self {
-        StatusError::new(409, Reason::Conflict, message).with_details(StatusDetails {
-            causes,
-            ..StatusDetails::default()
-        })
+        StatusError::new(409, Reason::Conflict, message)
+            .with_details(StatusDetails { causes, ..StatusDetails::default() })
     }
 
     /// 422 `MongoDB.acmedb.com "prod" is invalid: spec.tier: Unsupported value: ...`.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut texts: Vec<String> = Vec::new();
-        let causes = causes
-            .into_iter()
-            .fold(Vec::new(), |mut known: Vec<Cause>, cause| {
-                // schema and admission may both find the same fault
-                if !known.contains(&cause) {
-                    known.push(cause);
-                }
-                known
-            });
+        let causes = causes.into_iter().fold(Vec::new(), |mut known: Vec<Cause>, cause| {
+            // schema and admission may both find the same fault
+            if !known.contains(&cause) {
+                known.push(cause);
+            }
+            known
+        });
         for cause in &causes {
-            let field = if cause.field.is_empty() {
-                "<nil>"
-            } else {
-                &cause.field
-            };
+            let field = if cause.field.is_empty() { "<nil>" } else { &cause.field };
             let text = format!("{field}: {}", cause.message);
             if !texts.contains(&text) {
                 texts.push(text);
@@ -429,10 +364,7 @@ impl StatusError {
         let message = match (resource.is_empty() && group.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (false, true) => format!("{} is forbidden: {why}", qualified(group, resource)),
-            (false, false) => format!(
-                "{} \"{name}\" is forbidden: {why}",
-                qualified(group, resource)
-            ),
+            (false, false) => format!("{} \"{name}\" is forbidden: {why}", qualified(group, resource)),
         };
         StatusError::new(403, Reason::Forbidden, message).about(group, resource, name)
     }
@@ -461,16 +393,9 @@ impl StatusError {
 
     /// 504 `Timeout` with cause `ResourceVersionTooLarge`, retry after 1 s.
     pub fn too_large_resource_version(requested: u64, current: u64) -> Self {
-        let mut error = StatusError::timeout(
-            format!("Too large resource version: {requested}, current: {current}"),
-            1,
-        );
+        let mut error = StatusError::timeout(format!("Too large resource version: {requested}, current: {current}"), 1);
         if let Some(details) = error.details.as_mut() {
-            details.causes.push(Cause::new(
-                "ResourceVersionTooLarge",
-                "",
-                "Too large resource version",
-            ));
+            details.causes.push(Cause::new("ResourceVersionTooLarge", "", "Too large resource version"));
         }
         error
     }
@@ -488,9 +413,7 @@ impl StatusError {
             "The {operation} operation against {} could not be completed at this time, please try again.",
             qualified(group, resource)
         );
-        StatusError::new(500, Reason::ServerTimeout, message)
-            .about(group, resource, operation)
-            .retry_after(retry_after)
+        StatusError::new(500, Reason::ServerTimeout, message).about(group, resource, operation).retry_after(retry_after)
     }
 
     /// 429.
@@ -505,19 +428,12 @@ impl StatusError {
 
     /// 413 `Request entity too large: {message}`.
     pub fn request_entity_too_large(message: impl fmt::Display) -> Self {
-        StatusError::new(
-            413,
-            Reason::RequestEntityTooLarge,
-            format!("Request entity too large: {message}"),
-        )
+        StatusError::new(413, Reason::RequestEntityTooLarge, format!("Request entity too large: {message}"))
     }
 
     /// 405 `create is not supported on resources of kind "bindings"`.
     pub fn method_not_supported(group: &str, resource: &str, action: &str) -> Self {
-        let message = format!(
-            "{action} is not supported on resources of kind \"{}\"",
-            qualified(group, resource)
-        );
+        let message = format!("{action} is not supported on resources of kind \"{}\"", qualified(group, resource));
         StatusError::new(405, Reason::MethodNotAllowed, message).about(group, resource, "")
     }
 
@@ -533,10 +449,7 @@ impl StatusError {
 
     /// 406; `accepted` are the media types this path can answer with.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            accepted.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         StatusError::new(406, Reason::NotAcceptable, message)
     }
 
@@ -552,18 +465,9 @@ impl StatusError {
     /// 500 `Internal error occurred: {why}`.
     pub fn internal(why: impl fmt::Display) -> Self {
         let why = why.to_string();
-        StatusError::new(
-            500,
-            Reason::InternalError,
-            format!("Internal error occurred: {why}"),
+        StatusError::new(500, Reason::InternalError, format!("Internal error occurred: {why}")).with_details(
+            StatusDetails { causes: vec![Cause { message: why, ..Cause::default() }], ..StatusDetails::default() },
         )
-        .with_details(StatusDetails {
-            causes: vec![Cause {
-                message: why,
-                ..Cause::default()
-            }],
-            ..StatusDetails::default()
-        })
     }
 
     /// The name, group, kind and causes, where there are any.
@@ -611,11 +515,7 @@ mod tests {
             "acmedb.com",
             "MongoDB",
             "prod",
-            vec![Cause::not_supported(
-                "spec.tier",
-                &json!("Mega"),
-                &["Dedicated", "Shared"],
-            )],
+            vec![Cause::not_supported("spec.tier", &json!("Mega"), &["Dedicated", "Shared"])],
         );
         assert_eq!(
             one.message,
@@ -646,10 +546,8 @@ mod tests {
 
     #[test]
     fn an_unknown_reason_is_read_without_failing() {
-        let back: StatusError = serde_json::from_value(
-            json!({"kind":"Status","code":418,"reason":"Teapot","message":"m"}),
-        )
-        .unwrap();
+        let back: StatusError =
+            serde_json::from_value(json!({"kind":"Status","code":418,"reason":"Teapot","message":"m"})).unwrap();
         assert_eq!((back.code, back.reason), (418, Reason::Other));
     }
 }

@@ -84,10 +84,7 @@ impl ListMeta {
             meta.insert("remainingItemCount".into(), remaining.into());
         }
         if !self.resource_version.is_empty() {
-            meta.insert(
-                "resourceVersion".into(),
-                self.resource_version.clone().into(),
-            );
+            meta.insert("resourceVersion".into(), self.resource_version.clone().into());
         }
         Value::Object(meta)
     }
@@ -111,12 +108,7 @@ impl Column {
 
     /// The primary column.
     pub fn name() -> Self {
-        let cell: CellFn = |object, _| {
-            object
-                .pointer("/metadata/name")
-                .cloned()
-                .unwrap_or_else(|| "".into())
-        };
+        let cell: CellFn = |object, _| object.pointer("/metadata/name").cloned().unwrap_or_else(|| "".into());
         Column {
             format: "name".into(),
             description: NAME_DESCRIPTION.into(),
@@ -126,24 +118,14 @@ impl Column {
 
     /// `Age` as built-in kinds show it (a string).
     pub fn age() -> Self {
-        Column {
-            description: CREATED_DESCRIPTION.into(),
-            ..Column::computed("Age", "string", 0, created)
-        }
+        Column { description: CREATED_DESCRIPTION.into(), ..Column::computed("Age", "string", 0, created) }
     }
 
     /// `Created At`, an RFC 3339 time (a custom resource's default second column is `Age` of type date).
     pub fn created_at() -> Self {
-        let cell: CellFn = |object, _| {
-            object
-                .pointer("/metadata/creationTimestamp")
-                .cloned()
-                .unwrap_or_else(|| "<unknown>".into())
-        };
-        Column {
-            description: CREATED_DESCRIPTION.into(),
-            ..Column::computed("Created At", "date", 0, cell)
-        }
+        let cell: CellFn =
+            |object, _| object.pointer("/metadata/creationTimestamp").cloned().unwrap_or_else(|| "<unknown>".into());
+        Column { description: CREATED_DESCRIPTION.into(), ..Column::computed("Created At", "date", 0, cell) }
     }
 
     /// One of a CustomResourceDefinition's `additionalPrinterColumns`.
@@ -151,17 +133,9 @@ impl Column {
     /// # Errors
     /// When its `jsonPath` cannot be parsed.
     pub fn from_crd(column: &Value) -> Result<Column, JsonPathError> {
-        let text = |field: &str| {
-            column
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
+        let text = |field: &str| column.get(field).and_then(Value::as_str).unwrap_or_default();
         let description = match text("description") {
-            "" => format!(
-                "Custom resource definition column (in JSONPath format): {}",
-                text("jsonPath")
-            ),
+            "" => format!("Custom resource definition column (in JSONPath format): {}", text("jsonPath")),
             given => given.to_owned(),
         };
         let priority = column.get("priority").and_then(Value::as_i64).unwrap_or(0);
@@ -196,15 +170,10 @@ impl Column {
             "string" if value.is_null() => Value::from("<nil>"),
             "string" => Value::from(text_of(value)),
             _ if value.is_null() => Value::Null,
-            "integer" => value
-                .as_i64()
-                .or_else(|| value.as_f64().map(truncate))
-                .map_or(Value::Null, Value::from),
+            "integer" => value.as_i64().or_else(|| value.as_f64().map(truncate)).map_or(Value::Null, Value::from),
             "number" if value.is_number() => value.clone(),
             "boolean" if value.is_boolean() => value.clone(),
-            "date" => value
-                .as_str()
-                .map_or(Value::Null, |text| duration::age(Some(text), now).into()),
+            "date" => value.as_str().map_or(Value::Null, |text| duration::age(Some(text), now).into()),
             _ => Value::Null,
         }
     }
@@ -217,13 +186,7 @@ fn truncate(number: f64) -> i64 {
 
 /// The age of an object, for columns.
 pub fn created(object: &Value, now: Timestamp) -> Value {
-    duration::age(
-        object
-            .pointer("/metadata/creationTimestamp")
-            .and_then(Value::as_str),
-        now,
-    )
-    .into()
+    duration::age(object.pointer("/metadata/creationTimestamp").and_then(Value::as_str), now).into()
 }
 
 /// Which `meta.k8s.io` version the client asked for; both have the same shape.
@@ -243,13 +206,7 @@ pub fn table<'a>(
     now: Timestamp,
 ) -> Value {
     let mut shown: Vec<&Column> = Vec::with_capacity(columns.len() + 1);
-    let (name, age) = (
-        Column::name(),
-        Column {
-            kind: "date".into(),
-            ..Column::age()
-        },
-    );
+    let (name, age) = (Column::name(), Column { kind: "date".into(), ..Column::age() });
     if !columns.iter().any(|column| column.format == "name") {
         shown.push(&name);
     }
@@ -260,10 +217,7 @@ pub fn table<'a>(
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let cells: Vec<Value> = shown
-                .iter()
-                .map(|column| column.cell(object, now))
-                .collect();
+            let cells: Vec<Value> = shown.iter().map(|column| column.cell(object, now)).collect();
             let embedded = match include {
                 IncludeObject::None => Value::Null,
                 IncludeObject::Metadata => partial_metadata_versioned(object, version),
@@ -272,11 +226,7 @@ pub fn table<'a>(
             json!({"cells": cells, "object": embedded})
         })
         .collect();
-    let definitions = if headers {
-        shown.iter().map(|column| column.definition()).collect()
-    } else {
-        Value::Null
-    };
+    let definitions = if headers { shown.iter().map(|column| column.definition()).collect() } else { Value::Null };
     json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": meta.to_value(), "columnDefinitions": definitions, "rows": rows,
@@ -302,10 +252,7 @@ pub fn partial_metadata_list<'a>(
     meta: &ListMeta,
     version: &str,
 ) -> Value {
-    let items: Vec<Value> = objects
-        .into_iter()
-        .map(|o| partial_metadata_versioned(o, version))
-        .collect();
+    let items: Vec<Value> = objects.into_iter().map(|o| partial_metadata_versioned(o, version)).collect();
     json!({
         "kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": meta.to_value(), "items": items,
@@ -333,23 +280,9 @@ mod tests {
         .collect();
         let object = json!({"metadata": {"name": "prod", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"tier": "Dedicated", "nodes": 3}});
-        let meta = ListMeta {
-            resource_version: "7".into(),
-            ..ListMeta::default()
-        };
-        let table = table(
-            &columns,
-            [&object],
-            &meta,
-            IncludeObject::None,
-            true,
-            "v1",
-            now(),
-        );
-        assert_eq!(
-            table["rows"][0]["cells"],
-            json!(["prod", "Dedicated", 3, "5m12s", null])
-        );
+        let meta = ListMeta { resource_version: "7".into(), ..ListMeta::default() };
+        let table = table(&columns, [&object], &meta, IncludeObject::None, true, "v1", now());
+        assert_eq!(table["rows"][0]["cells"], json!(["prod", "Dedicated", 3, "5m12s", null]));
         assert_eq!(table["rows"][0]["object"], Value::Null);
         assert_eq!(table["columnDefinitions"][2]["priority"], 1);
         assert_eq!(table["metadata"], json!({"resourceVersion": "7"}));
@@ -357,17 +290,8 @@ mod tests {
 
     #[test]
     fn falls_back_to_name_and_age() {
-        let object =
-            json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {}});
-        let table = table(
-            &[],
-            [&object],
-            &ListMeta::default(),
-            IncludeObject::Metadata,
-            false,
-            "v1",
-            now(),
-        );
+        let object = json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {}});
+        let table = table(&[], [&object], &ListMeta::default(), IncludeObject::Metadata, false, "v1", now());
         assert_eq!(table["rows"][0]["cells"], json!(["x", "<unknown>"]));
         assert_eq!(
             table["rows"][0]["object"],

@@ -190,11 +190,14 @@ fn resolve(text: &str) -> Result<Value, String> {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Value::Bool(true),
         "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Value::Bool(false),
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf" | "-.INF" => {
+        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
+        | "-.INF" => {
             return Err(format!("{text} is a number that JSON does not have"));
         }
         _ => match text.as_bytes()[0] {
-            b'0'..=b'9' | b'+' | b'-' | b'.' => number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number),
+            b'0'..=b'9' | b'+' | b'-' | b'.' => {
+                number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number)
+            }
             _ => Value::String(text.to_owned()),
         },
     })
@@ -309,7 +312,10 @@ fn write_leaf(value: &Value, out: &mut String) {
 }
 
 fn write_text(text: &str, out: &mut String) {
-    let ordinary = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '$' | '(' | ')' | '+' | '=' | ';' | '<' | '>' | '^' | '~');
+    let ordinary = |c: char| {
+        c.is_alphanumeric()
+            || matches!(c, '-' | '_' | '.' | '/' | '$' | '(' | ')' | '+' | '=' | ';' | '<' | '>' | '^' | '~')
+    };
     let inner = |c: char| ordinary(c) || matches!(c, ' ' | ':' | ',' | '\'' | '"' | '@');
     let starts_well = text.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | '/' | '$' | '_' | '('));
     let plain = starts_well
@@ -368,7 +374,10 @@ mod tests {
 
     #[test]
     fn mistakes_name_their_line() {
-        assert_eq!(document("a: 1\nb: 2\na: 3").unwrap_err(), YamlError { line: 3, message: "the key \"a\" is there twice".into() });
+        assert_eq!(
+            document("a: 1\nb: 2\na: 3").unwrap_err(),
+            YamlError { line: 3, message: "the key \"a\" is there twice".into() }
+        );
         assert_eq!(document("a: 1\nb: [1, 2").unwrap_err().line, 2);
         assert!(document("a: .inf").is_err());
         assert!(document("a: &x [*x]").is_err());

@@ -13,16 +13,8 @@ use serde_json::{Map, Value, json};
 
 /// Steps whose answer differs on purpose: what, and why.
 const DIFFERENT: [(&str, usize, &str); 2] = [
-    (
-        "nullmap",
-        1,
-        "a null on a field that is not nullable counts as absent in apply, too; the server refuses it",
-    ),
-    (
-        "dangling2",
-        4,
-        "an emptied object that somebody owns stays {}; the server makes it null and refuses that",
-    ),
+    ("nullmap", 1, "a null on a field that is not nullable counts as absent in apply, too; the server refuses it"),
+    ("dangling2", 4, "an emptied object that somebody owns stays {}; the server makes it null and refuses that"),
 ];
 
 fn config_map() -> Structural {
@@ -57,11 +49,7 @@ fn handle(
     let body = if step["op"] == "merge" {
         merge_patch(live.unwrap(), &step["body"])
     } else {
-        let version = if kind == "Thing" {
-            "h1.example/v1"
-        } else {
-            "v1"
-        };
+        let version = if kind == "Thing" { "h1.example/v1" } else { "v1" };
         let mut body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
         let given = step["body"].as_object().unwrap().clone();
         for (key, value) in given {
@@ -135,10 +123,7 @@ fn handle(
             many => format!("[{}]", many.join(", ")),
         };
         let group = if kind == "Thing" { ".h1.example" } else { "" };
-        Err((
-            422,
-            format!("{kind}{group} \"{name}\" is invalid: {errors}"),
-        ))
+        Err((422, format!("{kind}{group} \"{name}\" is invalid: {errors}")))
     }
 }
 
@@ -195,8 +180,7 @@ fn differences(expected: &Value, got: &Value, at: &str, report: &mut String) {
 #[test]
 fn every_recorded_step_gives_the_same_object_and_owners() {
     let mut cases: Vec<Value> = serde_json::from_str(include_str!("recorded/apply.json")).unwrap();
-    let random: Vec<Value> =
-        serde_json::from_str(include_str!("recorded/apply_random.json")).unwrap();
+    let random: Vec<Value> = serde_json::from_str(include_str!("recorded/apply_random.json")).unwrap();
     cases.extend(random);
     let (thing, config_map) = (thing(), config_map());
     let mut wrong = Vec::new();
@@ -212,19 +196,14 @@ fn every_recorded_step_gives_the_same_object_and_owners() {
             let answer = handle(live.as_ref(), step, name, kind, schema);
             let expected = match step.get("object") {
                 Some(object) => Ok(masked(object)),
-                None => Err((
-                    step["code"].as_u64().unwrap(),
-                    step["message"].as_str().unwrap().to_owned(),
-                )),
+                None => Err((step["code"].as_u64().unwrap(), step["message"].as_str().unwrap().to_owned())),
             };
             let shown = answer.as_ref().map(masked).map_err(Clone::clone);
             if shown != expected {
                 let mut report = format!("{name} step {index} {} {}", step["op"], step["body"]);
                 match (&expected, &shown) {
                     (Ok(expected), Ok(shown)) => differences(expected, shown, "", &mut report),
-                    _ => {
-                        report.push_str(&format!("\n  expected {expected:?}\n  got      {shown:?}"))
-                    }
+                    _ => report.push_str(&format!("\n  expected {expected:?}\n  got      {shown:?}")),
                 }
                 wrong.push(report);
             }

@@ -63,9 +63,7 @@ fn holds(rule: Value, spec: Value, old: Option<Value>) -> Result<(), String> {
 #[case("self.words.indexOf('b') == 1 && self.words.min() == 'a' && self.words.max() == 'b'")]
 #[case("isIP('10.0.0.1') && isCIDR('10.0.0.0/8') && isQuantity('1Gi') && !isQuantity('x')")]
 #[case("format.dns1123Label().validate('a').hasValue() == false")]
-#[case(
-    "base64.encode(b'a') == 'YQ==' && string(1) == '1' && int('1') == 1 && double('1.5') == 1.5"
-)]
+#[case("base64.encode(b'a') == 'YQ==' && string(1) == '1' && int('1') == 1 && double('1.5') == 1.5")]
 #[case("self.s.find('[a-z]+') == 'text' && self.s.findAll('t').size() == 2")]
 #[case("self.map == {'one': 1} && size(self.map) == 1 && self.s.contains('ex')")]
 #[case("duration('1h').getHours() == 1 || true")]
@@ -92,22 +90,13 @@ fn formats_have_their_types(#[case] rule: &str) {
 fn old_values_are_seen_when_there_are_any() {
     let rule = json!({"rule": "self.n >= oldSelf.n", "message": "only up"});
     assert_eq!(holds(rule.clone(), json!({"n": 1}), None), Ok(()));
-    assert_eq!(
-        holds(rule.clone(), json!({"n": 2}), Some(json!({"n": 1}))),
-        Ok(())
-    );
-    assert_eq!(
-        holds(rule, json!({"n": 0}), Some(json!({"n": 1}))),
-        Err("spec: Invalid value: only up".to_owned())
-    );
+    assert_eq!(holds(rule.clone(), json!({"n": 2}), Some(json!({"n": 1}))), Ok(()));
+    assert_eq!(holds(rule, json!({"n": 0}), Some(json!({"n": 1}))), Err("spec: Invalid value: only up".to_owned()));
     let optional = json!({
         "rule": "oldSelf.hasValue() ? oldSelf.value().n == self.n : self.n == 1", "optionalOldSelf": true});
     assert_eq!(holds(optional.clone(), json!({"n": 1}), None), Ok(()));
     assert!(holds(optional.clone(), json!({"n": 2}), None).is_err());
-    assert_eq!(
-        holds(optional.clone(), json!({"n": 2}), Some(json!({"n": 2}))),
-        Ok(())
-    );
+    assert_eq!(holds(optional.clone(), json!({"n": 2}), Some(json!({"n": 2}))), Ok(()));
     assert!(holds(optional, json!({"n": 2}), Some(json!({"n": 1}))).is_err());
 }
 
@@ -143,13 +132,9 @@ fn null_is_a_value_of_its_own_where_it_may_be() {
 
 #[test]
 fn a_schema_that_is_no_schema_is_refused() {
-    for schema in [
-        json!(null),
-        json!([]),
-        json!("x"),
-        json!({"type": 5}),
-        json!({"type": "object", "properties": {"a": true}}),
-    ] {
+    for schema in
+        [json!(null), json!([]), json!("x"), json!({"type": 5}), json!({"type": "object", "properties": {"a": true}})]
+    {
         assert!(Structural::compile(&schema).is_err(), "{schema}");
     }
     // Odd keywords do no harm.
@@ -194,9 +179,7 @@ fn built_in_types_follow_their_references() {
             "inner": {"$ref": "#/definitions/io.k8s.Container"}}},
         "io.k8s.Status": {"type": "object", "properties": {"raw": {"type": "object"}, "phase": {"type": ["string", "null"]}}},
     });
-    let schema =
-        Structural::compile_builtin(&json!({"$ref": "#/definitions/io.k8s.Pod"}), &definitions)
-            .unwrap();
+    let schema = Structural::compile_builtin(&json!({"$ref": "#/definitions/io.k8s.Pod"}), &definitions).unwrap();
     let spec = &schema.root().properties["spec"];
     let containers = &spec.properties["containers"];
     assert_eq!(containers.list_type, ListType::Map);
@@ -205,33 +188,21 @@ fn built_in_types_follow_their_references() {
     assert_eq!(spec.properties["nodeSelector"].map_type, MapType::Atomic);
     let container = containers.items.as_ref().unwrap();
     assert_eq!(container.properties["port"].kind, NodeType::IntOrString);
-    assert_eq!(
-        schema.root().properties["status"].properties["phase"].kind,
-        NodeType::String
-    );
+    assert_eq!(schema.root().properties["status"].properties["phase"].kind, NodeType::String);
 
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"x": "y"}},
         "spec": {"containers": [{"name": "a", "port": 80, "inner": {"name": "b", "inner": {"any": 1}}, "foo": 1}], "bar": 1},
         "status": {"raw": {"any": {"thing": 1}}, "phase": "Running"},
     });
-    assert_eq!(
-        schema.prune(&mut pod),
-        ["spec.bar", "spec.containers[0].foo"]
-    );
-    assert!(
-        schema.validate(&pod, None).is_empty(),
-        "{:?}",
-        schema.validate(&pod, None)
-    );
+    assert_eq!(schema.prune(&mut pod), ["spec.bar", "spec.containers[0].foo"]);
+    assert!(schema.validate(&pod, None).is_empty(), "{:?}", schema.validate(&pod, None));
 }
 
 #[test]
 fn equal_schemas_have_equal_digests() {
-    let a: Value =
-        serde_json::from_str(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#).unwrap();
-    let b: Value =
-        serde_json::from_str(r#"{"properties":{"a":{"type":"string"}},"type":"object"}"#).unwrap();
+    let a: Value = serde_json::from_str(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#).unwrap();
+    let b: Value = serde_json::from_str(r#"{"properties":{"a":{"type":"string"}},"type":"object"}"#).unwrap();
     assert_eq!(digest(&a), digest(&b));
     assert_eq!(Structural::compile(&a).unwrap().digest(), &digest(&b));
 }

@@ -25,27 +25,18 @@ fn object(spec: Value) -> Value {
 fn values_are_refused_in_the_servers_words() {
     let schema = schema("things");
     let cases = [
-        (
-            json!({"tier": "x"}),
-            vec![r#"spec.tier: Unsupported value: "x": supported values: "a", "b""#],
-        ),
+        (json!({"tier": "x"}), vec![r#"spec.tier: Unsupported value: "x": supported values: "a", "b""#]),
         (
             json!({"replicas": "a"}),
-            vec![
-                r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#,
-            ],
+            vec![r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#],
         ),
         (
             json!({"replicas": 0}),
-            vec![
-                "spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1",
-            ],
+            vec!["spec.replicas: Invalid value: 0: spec.replicas in body should be greater than or equal to 1"],
         ),
         (
             json!({"replicas": 6}),
-            vec![
-                "spec.replicas: Invalid value: 6: spec.replicas in body should be less than or equal to 5",
-            ],
+            vec!["spec.replicas: Invalid value: 6: spec.replicas in body should be less than or equal to 5"],
         ),
         (
             json!({"replicas": 1.5}),
@@ -57,9 +48,7 @@ fn values_are_refused_in_the_servers_words() {
         (json!({"replicas": 1.0}), vec![]),
         (
             json!({"i32": 3_000_000_000_u64}),
-            vec![
-                r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.i32"#,
-            ],
+            vec![r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.i32"#],
         ),
         (
             json!({"ratio": 0.3}),
@@ -70,60 +59,33 @@ fn values_are_refused_in_the_servers_words() {
         ),
         (
             json!({"ratio": 1_000_000.5}),
-            vec![
-                "spec.ratio: Invalid value: 1.0000005e+06: spec.ratio in body should be less than or equal to 1e+06",
-            ],
+            vec!["spec.ratio: Invalid value: 1.0000005e+06: spec.ratio in body should be less than or equal to 1e+06"],
         ),
         (
             json!({"ratio": 1_000_001}),
-            vec![
-                "spec.ratio: Invalid value: 1000001: spec.ratio in body should be less than or equal to 1000000",
-            ],
+            vec!["spec.ratio: Invalid value: 1000001: spec.ratio in body should be less than or equal to 1000000"],
         ),
-        (
-            json!({"excl": 3}),
-            vec!["spec.excl: Invalid value: 3: spec.excl in body should be greater than 3"],
-        ),
+        (json!({"excl": 3}), vec!["spec.excl: Invalid value: 3: spec.excl in body should be greater than 3"]),
         (
             json!({"name": "a"}),
-            vec![
-                r#"spec.name: Invalid value: "a": spec.name in body should be at least 2 chars long"#,
-            ],
+            vec![r#"spec.name: Invalid value: "a": spec.name in body should be at least 2 chars long"#],
         ),
-        (
-            json!({"name": "abcde"}),
-            vec!["spec.name: Too long: may not be more than 4 bytes"],
-        ),
-        (
-            json!({"name": "A1"}),
-            vec![r#"spec.name: Invalid value: "A1": spec.name in body should match '^[a-z]+$'"#],
-        ),
+        (json!({"name": "abcde"}), vec!["spec.name: Too long: may not be more than 4 bytes"]),
+        (json!({"name": "A1"}), vec![r#"spec.name: Invalid value: "A1": spec.name in body should match '^[a-z]+$'"#]),
         (
             json!({"when": "x"}),
-            vec![
-                r#"spec.when: Invalid value: "x": spec.when in body must be of type date-time: "x""#,
-            ],
+            vec![r#"spec.when: Invalid value: "x": spec.when in body must be of type date-time: "x""#],
         ),
         (
             json!({"port": true}),
-            vec![
-                r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
-            ],
+            vec![r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#],
         ),
-        (
-            json!({"port2": "a"}),
-            vec![r#"spec.port2: Invalid value: "a": spec.port2 in body should match '^x'"#],
-        ),
+        (json!({"port2": "a"}), vec![r#"spec.port2: Invalid value: "a": spec.port2 in body should match '^x'"#]),
         (
             json!({"list": [null]}),
-            vec![
-                r#"spec.list[0]: Invalid value: "null": spec.list[0] in body must be of type string: "null""#,
-            ],
+            vec![r#"spec.list[0]: Invalid value: "null": spec.list[0] in body must be of type string: "null""#],
         ),
-        (
-            json!({"list": []}),
-            vec!["spec.list: Invalid value: 0: spec.list in body should have at least 1 items"],
-        ),
+        (json!({"list": []}), vec!["spec.list: Invalid value: 0: spec.list in body should have at least 1 items"]),
         (
             json!({"list": ["a", "bb", "cc", "dd"]}),
             vec![
@@ -131,29 +93,19 @@ fn values_are_refused_in_the_servers_words() {
                 "spec.list: Too many: 4: must have at most 3 items",
             ],
         ),
-        (
-            json!({"tags": ["a", "b", "a", "a"]}),
-            vec![r#"spec.tags[2]: Duplicate value: "a""#],
-        ),
+        (json!({"tags": ["a", "b", "a", "a"]}), vec![r#"spec.tags[2]: Duplicate value: "a""#]),
         (
             json!({"ports": [{"port": 1}, {"port": 1, "protocol": "TCP"}]}),
             vec![r#"spec.ports[1]: Duplicate value: {"port":1,"protocol":"TCP"}"#],
         ),
-        (
-            json!({"ports": [{"name": "x"}]}),
-            vec!["spec.ports[0].port: Required value"],
-        ),
+        (json!({"ports": [{"name": "x"}]}), vec!["spec.ports[0].port: Required value"]),
         (
             json!({"labels": {"a": 1}}),
-            vec![
-                r#"spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer""#,
-            ],
+            vec![r#"spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer""#],
         ),
         (
             json!({"labels": {}}),
-            vec![
-                "spec.labels: Invalid value: 0: spec.labels in body should have at least 1 properties",
-            ],
+            vec!["spec.labels: Invalid value: 0: spec.labels in body should have at least 1 properties"],
         ),
         (
             json!({"labels": {"a": "1", "b": "2", "c": "3"}}),
@@ -187,39 +139,18 @@ fn values_are_refused_in_the_servers_words() {
                 r#"<nil>: Invalid value: "": "spec.allnot.a" must not validate the schema (not)"#,
             ],
         ),
-        (
-            json!({"nested": {"x": {}}}),
-            vec!["spec.nested.x.k: Required value"],
-        ),
+        (json!({"nested": {"x": {}}}), vec!["spec.nested.x.k: Required value"]),
         (
             json!({"nested": {"x": "s"}}),
-            vec![
-                r#"spec.nested.x: Invalid value: "string": spec.nested.x in body must be of type object: "string""#,
-            ],
+            vec![r#"spec.nested.x: Invalid value: "string": spec.nested.x in body must be of type object: "string""#],
         ),
-        (
-            json!({"emb": {"a": 1}}),
-            vec![
-                "spec.emb.apiVersion: Required value",
-                "spec.emb.kind: Required value",
-            ],
-        ),
-        (
-            json!("str"),
-            vec![r#"spec: Invalid value: "string": spec in body must be of type object: "string""#],
-        ),
+        (json!({"emb": {"a": 1}}), vec!["spec.emb.apiVersion: Required value", "spec.emb.kind: Required value"]),
+        (json!("str"), vec![r#"spec: Invalid value: "string": spec in body must be of type object: "string""#]),
     ];
     for (spec, expected) in cases {
-        assert_eq!(
-            errors(&schema, object(spec.clone()), None),
-            expected,
-            "{spec}"
-        );
+        assert_eq!(errors(&schema, object(spec.clone()), None), expected, "{spec}");
     }
-    assert_eq!(
-        errors(&schema, json!({"metadata": {"name": "q"}}), None),
-        ["spec: Required value"]
-    );
+    assert_eq!(errors(&schema, json!({"metadata": {"name": "q"}}), None), ["spec: Required value"]);
 }
 
 #[test]
@@ -258,28 +189,16 @@ fn unknown_fields_go_and_defaults_come() {
             "emb": {"apiVersion": "v1", "kind": "x", "metadata": {"name": "a"}, "any": 1},
         })
     );
-    assert_eq!(
-        given["metadata"],
-        json!({"name": "a", "labels": {"a": "b"}})
-    );
+    assert_eq!(given["metadata"], json!({"name": "a", "labels": {"a": "b"}}));
 }
 
 #[test]
 fn rules_speak_as_the_server_does() {
     let schema = schema("celthings");
     let cases = [
-        (
-            json!({"min": 3, "max": 2}),
-            vec!["spec: Invalid value: failed rule: self.min <= self.max"],
-        ),
-        (
-            json!({"min": 3, "max": 200}),
-            vec!["spec.max: Required value: max way too big"],
-        ),
-        (
-            json!({"min": 3, "max": 4, "mode": "bad"}),
-            vec!["spec.mode: Forbidden: mode bad"],
-        ),
+        (json!({"min": 3, "max": 2}), vec!["spec: Invalid value: failed rule: self.min <= self.max"]),
+        (json!({"min": 3, "max": 200}), vec!["spec.max: Required value: max way too big"]),
+        (json!({"min": 3, "max": 4, "mode": "bad"}), vec!["spec.mode: Forbidden: mode bad"]),
         (
             json!({"min": 3}),
             vec![
@@ -287,31 +206,13 @@ fn rules_speak_as_the_server_does() {
                 r#"spec: Invalid value: "object": no such key: max evaluating rule: self.max < 100"#,
             ],
         ),
-        (
-            json!({"min": 1, "max": 2, "word": "abcdefg"}),
-            vec![r#"spec.word: Invalid value: "abcdefg": too big"#],
-        ),
-        (
-            json!({"min": 1, "max": 2, "count": 7}),
-            vec!["spec.count: Invalid value: 7: failed rule: self < 5"],
-        ),
-        (
-            json!({"min": 1, "max": 2, "ratio": 7.5}),
-            vec!["spec.ratio: Invalid value: 7.5: failed rule: self < 5.0"],
-        ),
-        (
-            json!({"min": 1, "max": 2, "ratio": 7}),
-            vec!["spec.ratio: Invalid value: 7: failed rule: self < 5.0"],
-        ),
+        (json!({"min": 1, "max": 2, "word": "abcdefg"}), vec![r#"spec.word: Invalid value: "abcdefg": too big"#]),
+        (json!({"min": 1, "max": 2, "count": 7}), vec!["spec.count: Invalid value: 7: failed rule: self < 5"]),
+        (json!({"min": 1, "max": 2, "ratio": 7.5}), vec!["spec.ratio: Invalid value: 7.5: failed rule: self < 5.0"]),
+        (json!({"min": 1, "max": 2, "ratio": 7}), vec!["spec.ratio: Invalid value: 7: failed rule: self < 5.0"]),
         (json!({"min": 1, "max": 2, "enabled": true}), vec![]),
-        (
-            json!({"min": 1, "max": 2, "list": [0]}),
-            vec!["spec.list: Invalid value: failed rule: self.all(x, x > 0)"],
-        ),
-        (
-            json!({"min": 1, "max": 2, "list": [7]}),
-            vec!["spec.list[0]: Invalid value: 7: failed rule: self < 5"],
-        ),
+        (json!({"min": 1, "max": 2, "list": [0]}), vec!["spec.list: Invalid value: failed rule: self.all(x, x > 0)"]),
+        (json!({"min": 1, "max": 2, "list": [7]}), vec!["spec.list[0]: Invalid value: 7: failed rule: self < 5"]),
         (
             json!({"min": 1, "max": 2, "map": {"no": "abcdefg"}}),
             vec![
@@ -328,24 +229,14 @@ fn rules_speak_as_the_server_does() {
         ),
     ];
     for (spec, expected) in cases {
-        assert_eq!(
-            errors(&schema, object(spec.clone()), None),
-            expected,
-            "{spec}"
-        );
+        assert_eq!(errors(&schema, object(spec.clone()), None), expected, "{spec}");
     }
     let mut other = object(json!({"min": 1, "max": 2}));
     other["metadata"]["name"] = json!("yy");
-    assert_eq!(
-        errors(&schema, other, None),
-        ["<nil>: Invalid value: name must start with x"]
-    );
+    assert_eq!(errors(&schema, other, None), ["<nil>: Invalid value: name must start with x"]);
     let old = object(json!({"min": 1, "max": 2, "mode": "m"}));
     let new = object(json!({"min": 1, "max": 2, "mode": "n"}));
-    assert_eq!(
-        errors(&schema, new, Some(&old)),
-        [r#"spec.mode: Invalid value: "n": immutable"#]
-    );
+    assert_eq!(errors(&schema, new, Some(&old)), [r#"spec.mode: Invalid value: "n": immutable"#]);
 }
 
 #[test]
@@ -372,10 +263,7 @@ fn updates_do_not_report_what_did_not_change() {
     assert_eq!(errors(&schema, new, Some(&old)), ["zz: Required value"]);
     let mut new = old.clone();
     new["spec"]["b"] = json!("y");
-    assert_eq!(
-        errors(&schema, new, Some(&old)),
-        ["spec.q: Required value", "zz: Required value"]
-    );
+    assert_eq!(errors(&schema, new, Some(&old)), ["spec.q: Required value", "zz: Required value"]);
     let mut new = old.clone();
     new["spec"]["q"] = json!("1");
     new["spec"]["l"] = json!(["bad", "good"]);
@@ -383,10 +271,7 @@ fn updates_do_not_report_what_did_not_change() {
     new["spec"]["m"] = json!([{"k": "2", "v": "good"}, {"k": "1", "v": "bad"}]);
     assert_eq!(
         errors(&schema, new, Some(&old)),
-        [
-            r#"spec.l[0]: Unsupported value: "bad": supported values: "good""#,
-            "zz: Required value",
-        ]
+        [r#"spec.l[0]: Unsupported value: "bad": supported values: "good""#, "zz: Required value",]
     );
 }
 
@@ -394,14 +279,8 @@ fn updates_do_not_report_what_did_not_change() {
 #[test]
 fn schemas_are_refused_in_the_servers_words() {
     let cases = [
-        (
-            json!({}),
-            ".type: Required value: must not be empty for specified object fields",
-        ),
-        (
-            json!({"type": "array"}),
-            ".items: Required value: must be specified",
-        ),
+        (json!({}), ".type: Required value: must not be empty for specified object fields"),
+        (json!({"type": "array"}), ".items: Required value: must be specified"),
         (
             json!({"type": "array", "items": {}}),
             ".items.type: Required value: must not be empty for specified array items",
@@ -452,10 +331,7 @@ fn schemas_are_refused_in_the_servers_words() {
             json!({"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "default": {}}),
             ".default.a: Required value",
         ),
-        (
-            json!({"type": "object", "$ref": "#/x"}),
-            ".$ref: Forbidden: $ref is not supported",
-        ),
+        (json!({"type": "object", "$ref": "#/x"}), ".$ref: Forbidden: $ref is not supported"),
         (
             json!({"type": "object", "definitions": {"a": {"type": "string"}}}),
             ".definitions: Forbidden: definitions is not supported",

@@ -130,15 +130,7 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
     let previous: BTreeMap<(GroupResource, String), &ClaimedObject> = input
         .previous
         .iter()
-        .map(|entry| {
-            (
-                (
-                    GroupResource::new(entry.group.clone(), entry.resource.clone()),
-                    entry.name.clone(),
-                ),
-                entry,
-            )
-        })
+        .map(|entry| ((GroupResource::new(entry.group.clone(), entry.resource.clone()), entry.name.clone()), entry))
         .collect();
     let wanted = wanted(input, &mut problems);
 
@@ -157,14 +149,9 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
             });
             barred.insert((resource.clone(), name.clone()));
             // The object that was granted is gone, something else has its name: say so, grant nothing.
-            let replaced =
-                before.and_then(|before| before.uid.as_deref()) != text(object, "/metadata/uid");
+            let replaced = before.and_then(|before| before.uid.as_deref()) != text(object, "/metadata/uid");
             if let Some(before) = before.filter(|before| before.uid.is_some() && replaced) {
-                entries.push(ClaimedObject {
-                    resource_version: None,
-                    deleted: Some(true),
-                    ..before.clone()
-                });
+                entries.push(ClaimedObject { resource_version: None, deleted: Some(true), ..before.clone() });
             }
             continue;
         }
@@ -180,14 +167,7 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
         let still_there = object.is_some_and(|object| text(object, "/metadata/uid") == Some(uid));
         let unknown = object.is_none() && !input.fresh && !input.deleted_uids.contains(uid);
         if still_there || unknown {
-            entries.push(entry(
-                input,
-                resource,
-                name,
-                before.owner,
-                object,
-                Some(before),
-            ));
+            entries.push(entry(input, resource, name, before.owner, object, Some(before)));
         }
     }
 
@@ -196,43 +176,26 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
     if left_out > 0 {
         // What is granted already stays; newcomers wait.
         let known = |entry: &ClaimedObject| {
-            previous.contains_key(&(
-                GroupResource::new(entry.group.clone(), entry.resource.clone()),
-                entry.name.clone(),
-            ))
+            previous
+                .contains_key(&(GroupResource::new(entry.group.clone(), entry.resource.clone()), entry.name.clone()))
         };
         entries.sort_by_key(|entry| !known(entry));
         entries.truncate(MAX_CLAIMED_OBJECTS);
         entries.sort();
     }
     let grants = grants(&entries, &barred);
-    Outcome {
-        entries,
-        grants,
-        left_out,
-        problems: problems.into_iter().collect(),
-    }
+    Outcome { entries, grants, left_out, problems: problems.into_iter().collect() }
 }
 
-fn wanted<'a>(
-    input: &Input<'a>,
-    problems: &mut BTreeSet<Problem>,
-) -> BTreeMap<(GroupResource, String), Wanted<'a>> {
+fn wanted<'a>(input: &Input<'a>, problems: &mut BTreeSet<Problem>) -> BTreeMap<(GroupResource, String), Wanted<'a>> {
     let mut wanted: BTreeMap<(GroupResource, String), Wanted<'a>> = BTreeMap::new();
     for claim in input.claims {
         for name in claim.direct_names(input.consumer_namespace) {
             want(&mut wanted, claim, name);
         }
         if let Some(selector) = claim.labels() {
-            for entry in input
-                .existing
-                .iter()
-                .filter(|entry| entry.resource == claim.resource())
-            {
-                let labels = entry
-                    .object
-                    .pointer("/metadata/labels")
-                    .unwrap_or(&Value::Null);
+            for entry in input.existing.iter().filter(|entry| entry.resource == claim.resource()) {
+                let labels = entry.object.pointer("/metadata/labels").unwrap_or(&Value::Null);
                 if let Some(name) = name_of(entry.object).filter(|_| selector.matches(labels)) {
                     want(&mut wanted, claim, name);
                 }
@@ -249,12 +212,9 @@ fn wanted<'a>(
             }));
             for target in targets.found {
                 let want = want(&mut wanted, claim, &target.name);
-                want.referrers
-                    .extend(text(referring.object, "/metadata/uid"));
+                want.referrers.extend(text(referring.object, "/metadata/uid"));
                 want.trusted |= claim.trusts_name(referring.resource);
-                want.by = want
-                    .by
-                    .or_else(|| by.map(|name| (referring.resource, name)));
+                want.by = want.by.or_else(|| by.map(|name| (referring.resource, name)));
             }
         }
     }
@@ -267,9 +227,7 @@ fn want<'m, 'a>(
     claim: &AcceptedClaim,
     name: &str,
 ) -> &'m mut Wanted<'a> {
-    let want = wanted
-        .entry((claim.resource().clone(), name.to_owned()))
-        .or_default();
+    let want = wanted.entry((claim.resource().clone(), name.to_owned())).or_default();
     match claim.direction() {
         Direction::ToConsumer => want.to_consumer = true,
         Direction::ToProvider => want.to_provider = true,
@@ -323,14 +281,9 @@ fn entry(
         (None, Some(before)) => {
             entry.uid = before.uid.clone();
             if let Some(uid) = &before.uid {
-                let gone =
-                    before.deleted == Some(true) || input.fresh || input.deleted_uids.contains(uid);
+                let gone = before.deleted == Some(true) || input.fresh || input.deleted_uids.contains(uid);
                 entry.deleted = gone.then_some(true);
-                entry.resource_version = if gone {
-                    None
-                } else {
-                    before.resource_version.clone()
-                };
+                entry.resource_version = if gone { None } else { before.resource_version.clone() };
             }
         }
         (None, None) => {}

@@ -48,10 +48,8 @@ impl Consent {
     /// Compares an export's claims with what the consumer states. If the consumer states one claim twice, the most
     /// cautious word counts: rejected before pending before accepted.
     pub fn decide(asked: &[PermissionClaim], stated: &[StatedClaim]) -> Self {
-        let stated: Vec<(&StatedClaim, Option<Claim>)> = stated
-            .iter()
-            .map(|entry| (entry, Claim::parse(&entry.claim).ok()))
-            .collect();
+        let stated: Vec<(&StatedClaim, Option<Claim>)> =
+            stated.iter().map(|entry| (entry, Claim::parse(&entry.claim).ok())).collect();
         let mut consent = Consent::default();
         for wire in asked {
             match Claim::parse(wire) {
@@ -70,12 +68,7 @@ impl Consent {
         consent.unasked = stated
             .iter()
             .filter(|(_, known)| {
-                known.as_ref().is_none_or(|known| {
-                    !consent
-                        .decisions
-                        .iter()
-                        .any(|decision| decision.claim == *known)
-                })
+                known.as_ref().is_none_or(|known| !consent.decisions.iter().any(|decision| decision.claim == *known))
             })
             .map(|(entry, _)| (*entry).clone())
             .collect();
@@ -84,23 +77,15 @@ impl Consent {
 
     /// What the agent reports in the export's status: each claim of the export, whole, with its state.
     pub fn report(&self) -> Vec<StatedClaim> {
-        let readable = self
-            .decisions
-            .iter()
-            .map(|decision| StatedClaim::new(decision.claim.wire().clone(), decision.state));
-        let unreadable = self
-            .invalid
-            .iter()
-            .map(|(wire, _)| StatedClaim::new(wire.clone(), ClaimState::Pending));
+        let readable =
+            self.decisions.iter().map(|decision| StatedClaim::new(decision.claim.wire().clone(), decision.state));
+        let unreadable = self.invalid.iter().map(|(wire, _)| StatedClaim::new(wire.clone(), ClaimState::Pending));
         readable.chain(unreadable).collect()
     }
 
     /// Claims under which objects may cross.
     pub fn accepted(&self) -> Vec<AcceptedClaim> {
-        self.with(ClaimState::Accepted)
-            .cloned()
-            .map(AcceptedClaim)
-            .collect()
+        self.with(ClaimState::Accepted).cloned().map(AcceptedClaim).collect()
     }
 
     /// Claims whose copies have to go.
@@ -114,28 +99,19 @@ impl Consent {
     }
 
     fn with(&self, state: ClaimState) -> impl Iterator<Item = &Claim> {
-        self.decisions
-            .iter()
-            .filter(move |decision| decision.state == state)
-            .map(|decision| &decision.claim)
+        self.decisions.iter().filter(move |decision| decision.state == state).map(|decision| &decision.claim)
     }
 
     /// What [`Decision::state`] is for one claim.
     pub fn state_of(&self, claim: &Claim) -> Option<ClaimState> {
-        self.decisions
-            .iter()
-            .find(|decision| decision.claim == *claim)
-            .map(|decision| decision.state)
+        self.decisions.iter().find(|decision| decision.claim == *claim).map(|decision| decision.state)
     }
 }
 
 /// Takes over a binding of the Go release, which knows no consent: claims that were being synced go on, as accepted, and
 /// the caller lists them for confirmation. Never use it for a binding of ours.
 pub fn taken_over(synced: &[PermissionClaim]) -> Vec<StatedClaim> {
-    synced
-        .iter()
-        .map(|wire| StatedClaim::new(wire.clone(), ClaimState::Accepted))
-        .collect()
+    synced.iter().map(|wire| StatedClaim::new(wire.clone(), ClaimState::Accepted)).collect()
 }
 
 fn caution(state: ClaimState) -> u8 {
@@ -159,12 +135,7 @@ mod tests {
 
     #[test]
     fn only_the_very_claim_counts() {
-        let asked = [
-            wire("spec.a"),
-            wire("spec.b"),
-            wire("spec.c"),
-            wire("spec.*"),
-        ];
+        let asked = [wire("spec.a"), wire("spec.b"), wire("spec.c"), wire("spec.*")];
         let mut wider = wire("spec.c");
         wider.selector.label_selector = Some(Default::default());
         let stated = [
@@ -178,58 +149,25 @@ mod tests {
         assert_eq!(consent.accepted()[0].wire(), &wire("spec.a"));
         assert_eq!(consent.rejected()[0].wire(), &wire("spec.b"));
         assert_eq!(consent.pending()[0].wire(), &wire("spec.c"));
-        assert_eq!(
-            consent.invalid.len(),
-            1,
-            "an unreadable claim cannot be accepted"
-        );
+        assert_eq!(consent.invalid.len(), 1, "an unreadable claim cannot be accepted");
         assert_eq!(consent.unasked.len(), 2);
         let report: Value = serde_json::to_value(consent.report()).unwrap();
-        let states: Vec<_> = report
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry["state"].clone())
-            .collect();
+        let states: Vec<_> = report.as_array().unwrap().iter().map(|entry| entry["state"].clone()).collect();
         assert_eq!(states, ["Accepted", "Rejected", "Pending", "Pending"]);
         let again = Consent::decide(&asked, &consent.report());
-        assert_eq!(
-            again.accepted(),
-            consent.accepted(),
-            "the report says the same"
-        );
+        assert_eq!(again.accepted(), consent.accepted(), "the report says the same");
     }
 
     #[test]
     fn the_most_cautious_word_counts() {
         let both = |a, b| {
-            let stated = [
-                StatedClaim::new(wire("spec.a"), a),
-                StatedClaim::new(wire("spec.a"), b),
-            ];
+            let stated = [StatedClaim::new(wire("spec.a"), a), StatedClaim::new(wire("spec.a"), b)];
             Consent::decide(&[wire("spec.a")], &stated).decisions[0].state
         };
-        assert_eq!(
-            both(ClaimState::Accepted, ClaimState::Rejected),
-            ClaimState::Rejected
-        );
-        assert_eq!(
-            both(ClaimState::Pending, ClaimState::Accepted),
-            ClaimState::Pending
-        );
-        let silent = StatedClaim {
-            claim: wire("spec.a"),
-            state: None,
-        };
-        assert!(
-            Consent::decide(&[wire("spec.a")], &[silent])
-                .accepted()
-                .is_empty()
-        );
-        assert!(
-            Consent::decide(&[wire("spec.a")], &[])
-                .accepted()
-                .is_empty()
-        );
+        assert_eq!(both(ClaimState::Accepted, ClaimState::Rejected), ClaimState::Rejected);
+        assert_eq!(both(ClaimState::Pending, ClaimState::Accepted), ClaimState::Pending);
+        let silent = StatedClaim { claim: wire("spec.a"), state: None };
+        assert!(Consent::decide(&[wire("spec.a")], &[silent]).accepted().is_empty());
+        assert!(Consent::decide(&[wire("spec.a")], &[]).accepted().is_empty());
     }
 }

@@ -22,14 +22,7 @@ pub struct ContractKey {
 impl ContractKey {
     /// One text for the whole key. Lengths keep parts apart, so no two keys share it.
     pub fn identity(&self) -> String {
-        format!(
-            "{}:{}/{}:{}/{}",
-            self.issuer.len(),
-            self.issuer,
-            self.subject.len(),
-            self.subject,
-            self.cluster_uid
-        )
+        format!("{}:{}/{}:{}/{}", self.issuer.len(), self.issuer, self.subject.len(), self.subject, self.cluster_uid)
     }
 
     /// Name of the contract namespace.
@@ -146,10 +139,7 @@ mod tests {
             cluster_uid: "u".into(),
         };
         assert_ne!(key("a/1:b", "c").identity(), key("a", "1:b/c").identity());
-        assert_ne!(
-            key("a", "b").namespace("cluster-"),
-            key("a", "c").namespace("cluster-")
-        );
+        assert_ne!(key("a", "b").namespace("cluster-"), key("a", "c").namespace("cluster-"));
         assert!(key("a", "b").namespace("cluster-").starts_with("cluster-"));
     }
 }

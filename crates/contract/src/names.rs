@@ -31,9 +31,7 @@ pub enum NameError {
         allowed: usize,
     },
     /// The backend has not published where this consumer namespace is mapped to (yet).
-    #[error(
-        "the consumer's namespace {namespace:?} is not mapped to a namespace of the provider yet"
-    )]
+    #[error("the consumer's namespace {namespace:?} is not mapped to a namespace of the provider yet")]
     NotMapped {
         /// Consumer namespace.
         namespace: String,
@@ -52,10 +50,7 @@ pub enum NameError {
 /// of the identity. Old ones are found again by it; otherwise look them up by annotation first.
 pub fn contract_namespace(prefix: &str, identity: &str) -> String {
     let digest = Sha224::digest(identity.as_bytes());
-    let number = digest
-        .iter()
-        .take(8)
-        .fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let number = digest.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{prefix}{}", base36(number))
 }
 
@@ -75,11 +70,7 @@ pub fn prefixed_name(contract: &str, name: &str) -> Result<String, NameError> {
     let prefixed = format!("{contract}-{name}");
     if prefixed.len() > MAX_NAME {
         let allowed = MAX_NAME.saturating_sub(contract.len() + 1);
-        return Err(NameError::TooLong {
-            length: prefixed.len(),
-            name: prefixed,
-            allowed,
-        });
+        return Err(NameError::TooLong { length: prefixed.len(), name: prefixed, allowed });
     }
     Ok(prefixed)
 }
@@ -91,21 +82,13 @@ pub fn shorten(name: &str, limit: usize) -> String {
         return name.to_owned();
     }
     let digest = Sha256::digest(name.as_bytes());
-    let hash: String = digest
-        .iter()
-        .take(HASH / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = digest.iter().take(HASH / 2).map(|byte| format!("{byte:02x}")).collect();
     let mut cut = limit.saturating_sub(HASH + 1);
     while !name.is_char_boundary(cut) {
         cut -= 1;
     }
     let head = name[..cut].trim_end_matches(['-', '.']);
-    if head.is_empty() {
-        hash
-    } else {
-        format!("{head}-{hash}")
-    }
+    if head.is_empty() { hash } else { format!("{head}-{hash}") }
 }
 
 fn base36(mut number: u64) -> String {
@@ -174,22 +157,14 @@ impl NamespaceMap {
 
     /// Puts a pair in, replacing what either namespace was mapped to. Says whether anything changed.
     pub fn insert(&mut self, consumer: &str, provider: &str) -> bool {
-        if self
-            .to_provider
-            .get(consumer)
-            .is_some_and(|old| old == provider)
-        {
+        if self.to_provider.get(consumer).is_some_and(|old| old == provider) {
             return false;
         }
         self.remove(consumer);
-        if let Some(old) = self
-            .to_consumer
-            .insert(provider.to_owned(), consumer.to_owned())
-        {
+        if let Some(old) = self.to_consumer.insert(provider.to_owned(), consumer.to_owned()) {
             self.to_provider.remove(&old);
         }
-        self.to_provider
-            .insert(consumer.to_owned(), provider.to_owned());
+        self.to_provider.insert(consumer.to_owned(), provider.to_owned());
         true
     }
 
@@ -212,9 +187,7 @@ impl NamespaceMap {
 
     /// All pairs, consumer first.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.to_provider
-            .iter()
-            .map(|(consumer, provider)| (consumer.as_str(), provider.as_str()))
+        self.to_provider.iter().map(|(consumer, provider)| (consumer.as_str(), provider.as_str()))
     }
 }
 
@@ -254,11 +227,7 @@ impl Strategy {
 
     /// Scope of the kind at the consumer.
     pub fn consumer_scope(self) -> Scope {
-        if self == Strategy::ServiceNamespaced {
-            Scope::Namespaced
-        } else {
-            Scope::Cluster
-        }
+        if self == Strategy::ServiceNamespaced { Scope::Namespaced } else { Scope::Cluster }
     }
 
     /// Scope of the kind at the provider.
@@ -280,10 +249,7 @@ pub struct Mapping {
 impl Mapping {
     /// For a kind with this strategy in this contract.
     pub fn new(strategy: Strategy, contract_namespace: impl Into<String>) -> Self {
-        Self {
-            strategy,
-            contract_namespace: contract_namespace.into(),
-        }
+        Self { strategy, contract_namespace: contract_namespace.into() }
     }
 
     /// How objects are kept apart.
@@ -301,34 +267,21 @@ impl Mapping {
     /// # Errors
     /// [`NameError::NotMapped`] until the backend has published the namespace, [`NameError::TooLong`] for a name that
     /// cannot carry the prefix, [`NameError::WrongScope`] for a key that does not fit the kind.
-    pub fn to_provider(
-        &self,
-        key: &ConsumerKey,
-        namespaces: &NamespaceMap,
-    ) -> Result<ProviderKey, NameError> {
+    pub fn to_provider(&self, key: &ConsumerKey, namespaces: &NamespaceMap) -> Result<ProviderKey, NameError> {
         let scope = self.strategy.consumer_scope();
         let fits = key.namespace.is_some() == (scope == Scope::Namespaced);
         if !fits {
-            return Err(NameError::WrongScope {
-                key: key.clone(),
-                scope: scope.as_str(),
-            });
+            return Err(NameError::WrongScope { key: key.clone(), scope: scope.as_str() });
         }
         match (self.strategy, &key.namespace) {
-            (Strategy::ServiceNamespaced, Some(namespace)) => {
-                match namespaces.provider(namespace) {
-                    Some(mapped) => Ok(ProviderKey::new(Some(mapped), key.name.clone())),
-                    None => Err(NameError::NotMapped {
-                        namespace: namespace.clone(),
-                    }),
-                }
+            (Strategy::ServiceNamespaced, Some(namespace)) => match namespaces.provider(namespace) {
+                Some(mapped) => Ok(ProviderKey::new(Some(mapped), key.name.clone())),
+                None => Err(NameError::NotMapped { namespace: namespace.clone() }),
+            },
+            (Strategy::Prefixed, _) => {
+                prefixed_name(&self.contract_namespace, &key.name).map(|name| ProviderKey::new(None, name))
             }
-            (Strategy::Prefixed, _) => prefixed_name(&self.contract_namespace, &key.name)
-                .map(|name| ProviderKey::new(None, name)),
-            (Strategy::Namespaced, _) => Ok(ProviderKey::new(
-                Some(&self.contract_namespace),
-                key.name.clone(),
-            )),
+            (Strategy::Namespaced, _) => Ok(ProviderKey::new(Some(&self.contract_namespace), key.name.clone())),
             _ => Ok(ProviderKey::new(None, key.name.clone())),
         }
     }
@@ -336,18 +289,16 @@ impl Mapping {
     /// The consumer's key of a provider's object, or none if the object is not of this contract.
     pub fn to_consumer(&self, key: &ProviderKey, namespaces: &NamespaceMap) -> Option<ConsumerKey> {
         match (self.strategy, &key.namespace) {
-            (Strategy::ServiceNamespaced, Some(namespace)) => namespaces
-                .consumer(namespace)
-                .map(|consumer| ConsumerKey::new(Some(consumer), key.name.clone())),
+            (Strategy::ServiceNamespaced, Some(namespace)) => {
+                namespaces.consumer(namespace).map(|consumer| ConsumerKey::new(Some(consumer), key.name.clone()))
+            }
             (Strategy::Prefixed, None) => {
-                let name = key
-                    .name
-                    .strip_prefix(&self.contract_namespace)?
-                    .strip_prefix('-')?;
+                let name = key.name.strip_prefix(&self.contract_namespace)?.strip_prefix('-')?;
                 (!name.is_empty()).then(|| ConsumerKey::new(None, name))
             }
-            (Strategy::Namespaced, Some(namespace)) => (*namespace == self.contract_namespace)
-                .then(|| ConsumerKey::new(None, key.name.clone())),
+            (Strategy::Namespaced, Some(namespace)) => {
+                (*namespace == self.contract_namespace).then(|| ConsumerKey::new(None, key.name.clone()))
+            }
             (Strategy::None, None) => Some(ConsumerKey::new(None, key.name.clone())),
             _ => None,
         }
@@ -369,18 +320,9 @@ mod tests {
 
     #[test]
     fn mapped_namespaces() {
-        assert_eq!(
-            mapped_namespace("cluster-x", Isolation::Prefixed, "default"),
-            "cluster-x-default"
-        );
-        assert_eq!(
-            mapped_namespace("cluster-x", Isolation::Namespaced, "default"),
-            "cluster-x-default"
-        );
-        assert_eq!(
-            mapped_namespace("cluster-x", Isolation::None, "default"),
-            "default"
-        );
+        assert_eq!(mapped_namespace("cluster-x", Isolation::Prefixed, "default"), "cluster-x-default");
+        assert_eq!(mapped_namespace("cluster-x", Isolation::Namespaced, "default"), "cluster-x-default");
+        assert_eq!(mapped_namespace("cluster-x", Isolation::None, "default"), "default");
         let (a, b) = ("a".repeat(60) + "1", "a".repeat(60) + "2");
         let (a, b) = (
             mapped_namespace("cluster-x", Isolation::Prefixed, &a),
@@ -394,16 +336,8 @@ mod tests {
     #[test]
     fn too_long_names_say_what_to_do() {
         let mapping = Mapping::new(Strategy::Prefixed, "cluster-x");
-        let error = mapping
-            .to_provider(
-                &ConsumerKey::new(None, "n".repeat(250)),
-                &NamespaceMap::new(),
-            )
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("at most 243 characters"),
-            "{error}"
-        );
+        let error = mapping.to_provider(&ConsumerKey::new(None, "n".repeat(250)), &NamespaceMap::new()).unwrap_err();
+        assert!(error.to_string().contains("at most 243 characters"), "{error}");
     }
 
     #[test]
@@ -411,10 +345,7 @@ mod tests {
         let mut map: NamespaceMap = [("a", "p-a"), ("b", "p-b")].into_iter().collect();
         assert!(!map.insert("a", "p-a"));
         assert!(map.insert("a", "p-b"), "takes p-b from b");
-        assert_eq!(
-            (map.consumer("p-a"), map.consumer("p-b"), map.provider("b")),
-            (None, Some("a"), None)
-        );
+        assert_eq!((map.consumer("p-a"), map.consumer("p-b"), map.provider("b")), (None, Some("a"), None));
         assert_eq!(map.remove("a").as_deref(), Some("p-b"));
         assert_eq!(map, NamespaceMap::new());
     }
@@ -424,21 +355,11 @@ mod tests {
         let none = NamespaceMap::new();
         let prefixed = Mapping::new(Strategy::Prefixed, "cluster-x");
         for name in ["cluster-y-a", "cluster-xa", "cluster-x-", "cluster-x", "a"] {
-            assert_eq!(
-                prefixed.to_consumer(&ProviderKey::new(None, name), &none),
-                None,
-                "{name}"
-            );
+            assert_eq!(prefixed.to_consumer(&ProviderKey::new(None, name), &none), None, "{name}");
         }
         let namespaced = Mapping::new(Strategy::Namespaced, "cluster-x");
-        assert_eq!(
-            namespaced.to_consumer(&ProviderKey::new(Some("cluster-y"), "a"), &none),
-            None
-        );
-        assert_eq!(
-            namespaced.to_consumer(&ProviderKey::new(None, "a"), &none),
-            None
-        );
+        assert_eq!(namespaced.to_consumer(&ProviderKey::new(Some("cluster-y"), "a"), &none), None);
+        assert_eq!(namespaced.to_consumer(&ProviderKey::new(None, "a"), &none), None);
     }
 
     fn name() -> impl proptest::strategy::Strategy<Value = String> {

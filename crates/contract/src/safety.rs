@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 
 use kube_bind_api::constants::{
-    ANNOTATION_BINDING_UID, ANNOTATION_CLUSTER_NAMESPACE, LABEL_BINDING, LABEL_OWNER,
-    OWNER_CONSUMER, OWNER_PROVIDER,
+    ANNOTATION_BINDING_UID, ANNOTATION_CLUSTER_NAMESPACE, LABEL_BINDING, LABEL_OWNER, OWNER_CONSUMER, OWNER_PROVIDER,
 };
 use serde_json::{Map, Value, json};
 
@@ -21,9 +20,7 @@ pub enum Refusal {
         kind: String,
     },
     /// A Secret that stands for an identity of the cluster.
-    #[error(
-        "Secret {name:?} of type {type_} is never copied: it is a credential of the cluster itself"
-    )]
+    #[error("Secret {name:?} of type {type_} is never copied: it is a credential of the cluster itself")]
     ClusterCredential {
         /// Name.
         name: String,
@@ -58,46 +55,24 @@ pub enum Refusal {
 /// # Errors
 /// The [`Refusal`] if the object must not cross at all.
 pub fn sanitize_claimed(object: &Value) -> Result<Value, Refusal> {
-    let kind = object
-        .get("kind")
-        .and_then(Value::as_str)
-        .ok_or(Refusal::Malformed)?;
-    let group_version = object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .ok_or(Refusal::Malformed)?;
-    let name = object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .ok_or(Refusal::Malformed)?;
+    let kind = object.get("kind").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
+    let group_version = object.get("apiVersion").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
+    let name = object.pointer("/metadata/name").and_then(Value::as_str).ok_or(Refusal::Malformed)?;
     if group_version != "v1" {
-        return Err(Refusal::Kind {
-            kind: format!("{kind}.{group_version}"),
-        });
+        return Err(Refusal::Kind { kind: format!("{kind}.{group_version}") });
     }
     let fields: &[&str] = match kind {
         "Secret" => {
-            let type_ = object
-                .get("type")
-                .and_then(Value::as_str)
-                .unwrap_or("Opaque");
-            if matches!(
-                type_,
-                "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token"
-            ) {
-                return Err(Refusal::ClusterCredential {
-                    name: name.into(),
-                    type_: type_.into(),
-                });
+            let type_ = object.get("type").and_then(Value::as_str).unwrap_or("Opaque");
+            if matches!(type_, "kubernetes.io/service-account-token" | "bootstrap.kubernetes.io/token") {
+                return Err(Refusal::ClusterCredential { name: name.into(), type_: type_.into() });
             }
             &["type", "data", "immutable"]
         }
         "ConfigMap" => &["data", "binaryData", "immutable"],
         "ServiceAccount" => &["automountServiceAccountToken"],
         "Service" => {
-            let external = object
-                .pointer("/spec/externalIPs")
-                .and_then(Value::as_array);
+            let external = object.pointer("/spec/externalIPs").and_then(Value::as_array);
             if external.is_some_and(|list| !list.is_empty()) {
                 return Err(Refusal::ExternalIps { name: name.into() });
             }
@@ -126,10 +101,7 @@ pub fn sanitize_claimed(object: &Value) -> Result<Value, Refusal> {
         }
     }
     if kind == "Service" {
-        out.insert(
-            "spec".into(),
-            service_spec(object.get("spec").unwrap_or(&Value::Null)),
-        );
+        out.insert("spec".into(), service_spec(object.get("spec").unwrap_or(&Value::Null)));
     }
     Ok(Value::Object(out))
 }
@@ -149,10 +121,7 @@ fn service_spec(spec: &Value) -> Value {
         .flatten()
         .map(|port| {
             let fields = ["name", "protocol", "port", "targetPort", "appProtocol"];
-            let kept = fields.iter().filter_map(|field| {
-                port.get(*field)
-                    .map(|value| ((*field).into(), value.clone()))
-            });
+            let kept = fields.iter().filter_map(|field| port.get(*field).map(|value| ((*field).into(), value.clone())));
             Value::Object(kept.collect())
         })
         .collect();
@@ -165,10 +134,7 @@ fn service_spec(spec: &Value) -> Value {
 /// Labels or annotations that may cross with a claimed object.
 fn crossing(map: Option<&Value>) -> Map<String, Value> {
     let entries = map.and_then(Value::as_object).into_iter().flatten();
-    entries
-        .filter(|(key, _)| key_may_cross(key))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    entries.filter(|(key, _)| key_may_cross(key)).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Whether a label or annotation of this key may cross with a claimed object: not those of Kubernetes, ours, or of tools
@@ -177,16 +143,13 @@ pub fn key_may_cross(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else {
         return true;
     };
-    !DOMAINS
-        .iter()
-        .any(|stop| domain == *stop || domain.ends_with(&format!(".{stop}")))
+    !DOMAINS.iter().any(|stop| domain == *stop || domain.ends_with(&format!(".{stop}")))
 }
 
 /// Whether a label or annotation of this key may cross with an object of a bound kind. Here Kubernetes' recommended
 /// labels (`app.kubernetes.io/…`) are data of the user's.
 pub fn bound_key_may_cross(key: &str) -> bool {
-    key.starts_with("app.kubernetes.io/") && key != "app.kubernetes.io/managed-by"
-        || key_may_cross(key)
+    key.starts_with("app.kubernetes.io/") && key != "app.kubernetes.io/managed-by" || key_may_cross(key)
 }
 
 /// Kubernetes itself, this project, and machinery that deletes or adopts what carries its marks.
@@ -210,11 +173,7 @@ const DOMAINS: [&str; 11] = [
 ///
 /// # Errors
 /// [`Refusal::NotMeant`]; then not even its existence is told.
-pub fn meant_for_consumer(
-    object: &Value,
-    referrers: &BTreeSet<&str>,
-    trust_name: bool,
-) -> Result<(), Refusal> {
+pub fn meant_for_consumer(object: &Value, referrers: &BTreeSet<&str>, trust_name: bool) -> Result<(), Refusal> {
     let owned = object
         .pointer("/metadata/ownerReferences")
         .and_then(Value::as_array)
@@ -225,17 +184,8 @@ pub fn meant_for_consumer(
     if owned || trust_name || label(object, LABEL_OWNER) == Some(OWNER_PROVIDER) {
         return Ok(());
     }
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    Err(Refusal::NotMeant {
-        kind: text("/kind"),
-        name: text("/metadata/name"),
-    })
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Err(Refusal::NotMeant { kind: text("/kind"), name: text("/metadata/name") })
 }
 
 /// Whether an object at the consumer is the copy that this binding made: what is not is never taken over, changed or
@@ -265,11 +215,7 @@ fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
-    object
-        .get("metadata")?
-        .get("annotations")?
-        .get(key)?
-        .as_str()
+    object.get("metadata")?.get("annotations")?.get(key)?.as_str()
 }
 
 #[cfg(test)]
@@ -325,18 +271,12 @@ mod tests {
         let mut object = json!({"kind": "Secret", "metadata": {"name": "root-password",
             "ownerReferences": [{"uid": "operator"}]}});
         let referrers: BTreeSet<&str> = ["copy-of-prod"].into();
-        let refusal = meant_for_consumer(&object, &referrers, false)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("root-password") && refusal.contains("kube-bind.io/owner"),
-            "{refusal}"
-        );
+        let refusal = meant_for_consumer(&object, &referrers, false).unwrap_err().to_string();
+        assert!(refusal.contains("root-password") && refusal.contains("kube-bind.io/owner"), "{refusal}");
         assert!(meant_for_consumer(&object, &referrers, true).is_ok());
         object["metadata"]["labels"] = json!({"kube-bind.io/owner": "provider"});
         assert!(meant_for_consumer(&object, &referrers, false).is_ok());
-        object["metadata"] =
-            json!({"name": "db-token", "ownerReferences": [{"uid": "x"}, {"uid": "copy-of-prod"}]});
+        object["metadata"] = json!({"name": "db-token", "ownerReferences": [{"uid": "x"}, {"uid": "copy-of-prod"}]});
         assert!(meant_for_consumer(&object, &referrers, false).is_ok());
     }
 
@@ -370,8 +310,6 @@ mod tests {
         }
         assert!(bound_key_may_cross("app.kubernetes.io/name"));
         assert!(!bound_key_may_cross("app.kubernetes.io/managed-by"));
-        assert!(!bound_key_may_cross(
-            "kubectl.kubernetes.io/last-applied-configuration"
-        ));
+        assert!(!bound_key_may_cross("kubectl.kubernetes.io/last-applied-configuration"));
     }
 }

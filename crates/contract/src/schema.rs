@@ -11,16 +11,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionSpec,
-    CustomResourceDefinitionVersion, CustomResourceValidation, JSONSchemaProps,
+    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionSpec, CustomResourceDefinitionVersion,
+    CustomResourceValidation, JSONSchemaProps,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube_bind_api::constants::{
     ANNOTATION_BINDING_UID, ANNOTATION_SCHEMA_REVISION, ANNOTATION_SOURCE_SPEC_HASH, LABEL_BINDING,
 };
 use kube_bind_api::{
-    BoundSchema, BoundSchemaSpec, BoundSchemaVersion, Conversion, ConversionStrategy,
-    InformerScope, Isolation, Scope,
+    BoundSchema, BoundSchemaSpec, BoundSchemaVersion, Conversion, ConversionStrategy, InformerScope, Isolation, Scope,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -88,67 +87,39 @@ pub fn project(
 ) -> Result<BoundSchemaSpec, SchemaError> {
     let spec = &crd.spec;
     let name = format!("{}.{}", spec.names.plural, spec.group);
-    if spec
-        .conversion
-        .as_ref()
-        .is_some_and(|conversion| conversion.strategy != "None")
-    {
+    if spec.conversion.as_ref().is_some_and(|conversion| conversion.strategy != "None") {
         return Err(SchemaError::WebhookConversion { crd: name });
     }
     if spec.preserve_unknown_fields == Some(true) {
-        return Err(SchemaError::NoSchema {
-            crd: name,
-            version: String::new(),
-        });
+        return Err(SchemaError::NoSchema { crd: name, version: String::new() });
     }
     let scope = match (spec.scope.as_str(), isolation) {
         ("Namespaced", Isolation::Namespaced) | ("Cluster", _) => Scope::Cluster,
         ("Namespaced", _) => Scope::Namespaced,
         (other, _) => {
-            return Err(SchemaError::Invalid {
-                crd: name,
-                message: format!("spec.scope {other:?} is not known"),
-            });
+            return Err(SchemaError::Invalid { crd: name, message: format!("spec.scope {other:?} is not known") });
         }
     };
-    let versions = spec
-        .versions
-        .iter()
-        .map(|version| project_version(&name, version))
-        .collect::<Result<_, _>>()?;
+    let versions = spec.versions.iter().map(|version| project_version(&name, version)).collect::<Result<_, _>>()?;
     let projected = BoundSchemaSpec {
         informer_scope,
         group: spec.group.clone(),
         names: spec.names.clone(),
         scope,
         versions,
-        conversion: Some(Conversion {
-            strategy: Some(ConversionStrategy::None),
-            webhook: None,
-        }),
+        conversion: Some(Conversion { strategy: Some(ConversionStrategy::None), webhook: None }),
     };
     check(&projected)?;
     Ok(projected)
 }
 
-fn project_version(
-    crd: &str,
-    version: &CustomResourceDefinitionVersion,
-) -> Result<BoundSchemaVersion, SchemaError> {
-    let schema = version
-        .schema
-        .as_ref()
-        .and_then(|schema| schema.open_api_v3_schema.as_ref());
+fn project_version(crd: &str, version: &CustomResourceDefinitionVersion) -> Result<BoundSchemaVersion, SchemaError> {
+    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
     let Some(schema) = schema else {
-        return Err(SchemaError::NoSchema {
-            crd: crd.to_owned(),
-            version: version.name.clone(),
-        });
+        return Err(SchemaError::NoSchema { crd: crd.to_owned(), version: version.name.clone() });
     };
-    let schema = serde_json::to_value(schema).map_err(|error| SchemaError::Invalid {
-        crd: crd.to_owned(),
-        message: error.to_string(),
-    })?;
+    let schema = serde_json::to_value(schema)
+        .map_err(|error| SchemaError::Invalid { crd: crd.to_owned(), message: error.to_string() })?;
     Ok(BoundSchemaVersion {
         name: version.name.clone(),
         served: version.served,
@@ -157,10 +128,7 @@ fn project_version(
         deprecation_warning: version.deprecation_warning.clone(),
         schema: json!({ "openAPIV3Schema": schema }),
         subresources: version.subresources.clone(),
-        additional_printer_columns: version
-            .additional_printer_columns
-            .clone()
-            .unwrap_or_default(),
+        additional_printer_columns: version.additional_printer_columns.clone().unwrap_or_default(),
         selectable_fields: version.selectable_fields.clone().unwrap_or_default(),
     })
 }
@@ -170,13 +138,7 @@ pub fn open_api_schema(version: &BoundSchemaVersion) -> Option<&Value> {
     match version.schema.get("openAPIV3Schema") {
         Some(schema) if schema.is_object() => Some(schema),
         // A bare schema is one that says something about an object.
-        None if version
-            .schema
-            .as_object()
-            .is_some_and(|schema| !schema.is_empty()) =>
-        {
-            Some(&version.schema)
-        }
+        None if version.schema.as_object().is_some_and(|schema| !schema.is_empty()) => Some(&version.schema),
         _ => None,
     }
 }
@@ -199,28 +161,16 @@ pub fn export_hash<'a>(schemas: impl IntoIterator<Item = &'a BoundSchemaSpec>) -
 
 /// Immutable name of a published form: `<stored version>-<eight hex digits of its hash>.<plural>.<group>`.
 pub fn revision(spec: &BoundSchemaSpec) -> String {
-    let version = spec
-        .versions
-        .iter()
-        .find(|version| version.storage)
-        .or_else(|| spec.versions.first());
+    let version = spec.versions.iter().find(|version| version.storage).or_else(|| spec.versions.first());
     let version = version.map_or("v0", |version| version.name.as_str());
     let hash = source_spec_hash(spec);
-    format!(
-        "{version}-{}.{}.{}",
-        &hash[..8],
-        spec.names.plural,
-        spec.group
-    )
+    format!("{version}-{}.{}.{}", &hash[..8], spec.names.plural, spec.group)
 }
 
 /// The BoundSchema of a contract: named like the CRD, with hash and revision as annotations.
 pub fn bound_schema(contract_namespace: &str, spec: BoundSchemaSpec) -> BoundSchema {
     let annotations = BTreeMap::from([
-        (
-            ANNOTATION_SOURCE_SPEC_HASH.to_owned(),
-            source_spec_hash(&spec),
-        ),
+        (ANNOTATION_SOURCE_SPEC_HASH.to_owned(), source_spec_hash(&spec)),
         (ANNOTATION_SCHEMA_REVISION.to_owned(), revision(&spec)),
     ]);
     BoundSchema {
@@ -247,23 +197,15 @@ pub fn consumer_crd(
 ) -> Result<CustomResourceDefinition, SchemaError> {
     check(schema)?;
     let name = format!("{}.{}", schema.names.plural, schema.group);
-    let versions = schema
-        .versions
-        .iter()
-        .map(|version| install_version(&name, version))
-        .collect::<Result<_, _>>()?;
-    let mut annotations =
-        BTreeMap::from([(ANNOTATION_SCHEMA_REVISION.to_owned(), revision(schema))]);
+    let versions = schema.versions.iter().map(|version| install_version(&name, version)).collect::<Result<_, _>>()?;
+    let mut annotations = BTreeMap::from([(ANNOTATION_SCHEMA_REVISION.to_owned(), revision(schema))]);
     if let Some(uid) = binding_uid {
         annotations.insert(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned());
     }
     Ok(CustomResourceDefinition {
         metadata: ObjectMeta {
             name: Some(name),
-            labels: Some(BTreeMap::from([(
-                LABEL_BINDING.to_owned(),
-                binding.to_owned(),
-            )])),
+            labels: Some(BTreeMap::from([(LABEL_BINDING.to_owned(), binding.to_owned())])),
             annotations: Some(annotations),
             ..Default::default()
         },
@@ -272,38 +214,27 @@ pub fn consumer_crd(
             names: schema.names.clone(),
             scope: schema.scope.as_str().into(),
             versions,
-            conversion: Some(CustomResourceConversion {
-                strategy: "None".into(),
-                ..Default::default()
-            }),
+            conversion: Some(CustomResourceConversion { strategy: "None".into(), ..Default::default() }),
             ..Default::default()
         },
         status: None,
     })
 }
 
-fn install_version(
-    crd: &str,
-    version: &BoundSchemaVersion,
-) -> Result<CustomResourceDefinitionVersion, SchemaError> {
-    let schema = open_api_schema(version).ok_or_else(|| SchemaError::NoSchema {
+fn install_version(crd: &str, version: &BoundSchemaVersion) -> Result<CustomResourceDefinitionVersion, SchemaError> {
+    let schema = open_api_schema(version)
+        .ok_or_else(|| SchemaError::NoSchema { crd: crd.to_owned(), version: version.name.clone() })?;
+    let schema: JSONSchemaProps = serde_json::from_value(schema.clone()).map_err(|error| SchemaError::Invalid {
         crd: crd.to_owned(),
-        version: version.name.clone(),
+        message: format!("schema of version {}: {error}", version.name),
     })?;
-    let schema: JSONSchemaProps =
-        serde_json::from_value(schema.clone()).map_err(|error| SchemaError::Invalid {
-            crd: crd.to_owned(),
-            message: format!("schema of version {}: {error}", version.name),
-        })?;
     Ok(CustomResourceDefinitionVersion {
         name: version.name.clone(),
         served: version.served,
         storage: version.storage,
         deprecated: version.deprecated,
         deprecation_warning: version.deprecation_warning.clone(),
-        schema: Some(CustomResourceValidation {
-            open_api_v3_schema: Some(schema),
-        }),
+        schema: Some(CustomResourceValidation { open_api_v3_schema: Some(schema) }),
         subresources: version.subresources.clone(),
         additional_printer_columns: none_if_empty(&version.additional_printer_columns),
         selectable_fields: none_if_empty(&version.selectable_fields),
@@ -329,16 +260,8 @@ pub enum CrdOwner {
 
 /// Tells who an existing CRD belongs to. A label with another binding's UID annotation (a binding that was deleted and
 /// made again) is still ours: the name is the contract's.
-pub fn crd_owner(
-    existing: &CustomResourceDefinition,
-    binding: &str,
-    binding_uid: Option<&str>,
-) -> CrdOwner {
-    let label = existing
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(LABEL_BINDING));
+pub fn crd_owner(existing: &CustomResourceDefinition, binding: &str, binding_uid: Option<&str>) -> CrdOwner {
+    let label = existing.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_BINDING));
     match label {
         Some(name) if name == binding => return CrdOwner::Ours,
         Some(name) => return CrdOwner::OtherBinding(name.clone()),
@@ -349,9 +272,7 @@ pub fn crd_owner(
         .owner_references
         .iter()
         .flatten()
-        .find(|owner| {
-            owner.kind == "APIServiceBinding" && owner.api_version.starts_with("kube-bind.io/")
-        });
+        .find(|owner| owner.kind == "APIServiceBinding" && owner.api_version.starts_with("kube-bind.io/"));
     match owner {
         Some(owner) if owner.name == binding && binding_uid.is_none_or(|uid| uid == owner.uid) => {
             CrdOwner::OursByReference
@@ -364,26 +285,18 @@ pub fn crd_owner(
 /// The version in which the agent reads and writes: the stored one if it is served, else the first served one.
 pub fn sync_version(schema: &BoundSchemaSpec) -> Option<&BoundSchemaVersion> {
     let served = || schema.versions.iter().filter(|version| version.served);
-    served()
-        .find(|version| version.storage)
-        .or_else(|| served().next())
+    served().find(|version| version.storage).or_else(|| served().next())
 }
 
 /// Whether the version has a status subresource.
 pub fn has_status(version: &BoundSchemaVersion) -> bool {
-    version
-        .subresources
-        .as_ref()
-        .is_some_and(|subresources| subresources.status.is_some())
+    version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some())
 }
 
 /// Checks what must hold for every schema that crosses.
 pub fn check(schema: &BoundSchemaSpec) -> Result<(), SchemaError> {
     let crd = format!("{}.{}", schema.names.plural, schema.group);
-    let invalid = |message: String| SchemaError::Invalid {
-        crd: crd.clone(),
-        message,
-    };
+    let invalid = |message: String| SchemaError::Invalid { crd: crd.clone(), message };
     let webhook = schema.conversion.as_ref().is_some_and(|conversion| {
         conversion.webhook.is_some() || conversion.strategy == Some(ConversionStrategy::Webhook)
     });
@@ -393,38 +306,24 @@ pub fn check(schema: &BoundSchemaSpec) -> Result<(), SchemaError> {
     if let Some(what) = built_in(schema) {
         return Err(SchemaError::BuiltIn { crd, what });
     }
-    let stored = schema
-        .versions
-        .iter()
-        .filter(|version| version.storage)
-        .count();
+    let stored = schema.versions.iter().filter(|version| version.storage).count();
     if stored != 1 {
-        return Err(invalid(format!(
-            "exactly one version must be the stored one, found {stored}"
-        )));
+        return Err(invalid(format!("exactly one version must be the stored one, found {stored}")));
     }
     if !schema.versions.iter().any(|version| version.served) {
         return Err(invalid("no version is served".into()));
     }
     for version in &schema.versions {
         let Some(open_api) = open_api_schema(version) else {
-            return Err(SchemaError::NoSchema {
-                crd,
-                version: version.name.clone(),
-            });
+            return Err(SchemaError::NoSchema { crd, version: version.name.clone() });
         };
         let bare = open_api.get("properties").is_none()
             && open_api.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
         if bare {
-            return Err(SchemaError::NoSchema {
-                crd,
-                version: version.name.clone(),
-            });
+            return Err(SchemaError::NoSchema { crd, version: version.name.clone() });
         }
     }
-    let bytes = serde_json::to_string(schema)
-        .map_err(|error| invalid(error.to_string()))?
-        .len();
+    let bytes = serde_json::to_string(schema).map_err(|error| invalid(error.to_string()))?.len();
     if bytes > MAX_BYTES {
         return Err(SchemaError::TooLarge { crd, bytes });
     }
@@ -436,15 +335,9 @@ fn built_in(schema: &BoundSchemaSpec) -> Option<String> {
     let group = schema.group.as_str();
     let reserved = !group.contains('.')
         || group == "kube-bind.io"
-        || ["k8s.io", "kubernetes.io"]
-            .iter()
-            .any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
+        || ["k8s.io", "kubernetes.io"].iter().any(|domain| group == *domain || group.ends_with(&format!(".{domain}")));
     if reserved {
-        return Some(if group.is_empty() {
-            "the core group".into()
-        } else {
-            format!("group {group}")
-        });
+        return Some(if group.is_empty() { "the core group".into() } else { format!("group {group}") });
     }
     let names = &schema.names;
     let given = std::iter::once(names.plural.as_str())

@@ -17,9 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let clusters: u32 = args.next().map_or(Ok(1000), |n| n.parse())?;
     let writes: u32 = args.next().map_or(Ok(5000), |n| n.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let begun = Instant::now();
         let plane = ControlPlane::start(Options::default()).await?;
@@ -33,9 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let core = api.core().clone();
             tasks.spawn(async move {
                 for n in (task..clusters).step_by(8) {
-                    core.create_cluster(&format!("c{n}"))
-                        .await
-                        .map_err(|e| e.to_string())?;
+                    core.create_cluster(&format!("c{n}")).await.map_err(|e| e.to_string())?;
                 }
                 Ok::<_, String>(())
             });
@@ -44,25 +40,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             done??;
         }
         let spent = begun.elapsed();
-        row(
-            "logical clusters made per second",
-            format!("{:.0}", f64::from(clusters) / spent.as_secs_f64()),
-        );
+        row("logical clusters made per second", format!("{:.0}", f64::from(clusters) / spent.as_secs_f64()));
         tokio::time::sleep(Duration::from_secs(3)).await; // the controllers furnish the namespaces
         plane.api().core().store.compact(u64::MAX);
         let each = resident()?.saturating_sub(before) / u64::from(clusters.max(1));
-        row(
-            "memory of an empty logical cluster",
-            format!("{} KiB", each / 1024),
-        );
+        row("memory of an empty logical cluster", format!("{} KiB", each / 1024));
         row("writes per second, memory", rate(&plane, writes).await?);
         plane.shutdown().await;
 
         let folder = std::env::temp_dir().join(format!("load-{}", std::process::id()));
-        let options = Options {
-            data_dir: Some(folder.clone()),
-            ..Options::default()
-        };
+        let options = Options { data_dir: Some(folder.clone()), ..Options::default() };
         let plane = ControlPlane::start(options).await?;
         row("writes per second, SQLite", rate(&plane, writes).await?);
         plane.shutdown().await;
@@ -78,8 +65,7 @@ fn row(what: &str, value: impl std::fmt::Display) {
 /// Creates ConfigMaps from 64 tasks, and measures when a watch across all clusters sees them.
 async fn rate(plane: &ControlPlane, writes: u32) -> Result<String, Box<dyn Error>> {
     let store = plane.api().core().store.clone();
-    let (_, mut watch) =
-        store.list_and_watch(&TableId::new("", "configmaps"), &Scope::All, usize::MAX);
+    let (_, mut watch) = store.list_and_watch(&TableId::new("", "configmaps"), &Scope::All, usize::MAX);
     let seen = tokio::spawn(async move {
         let mut seen = 0;
         while seen < writes {
@@ -111,18 +97,12 @@ async fn rate(plane: &ControlPlane, writes: u32) -> Result<String, Box<dyn Error
     }
     let spent = begun.elapsed();
     let late = seen.await?.saturating_duration_since(begun + spent);
-    Ok(format!(
-        "{:.0} (the watch was {late:?} behind at the end)",
-        f64::from(writes) / spent.as_secs_f64()
-    ))
+    Ok(format!("{:.0} (the watch was {late:?} behind at the end)", f64::from(writes) / spent.as_secs_f64()))
 }
 
 /// Resident memory of this process, bytes (Linux).
 fn resident() -> Result<u64, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .ok_or("no VmRSS")?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
 }

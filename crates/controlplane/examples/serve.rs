@@ -14,18 +14,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let data_dir = args.next().filter(|arg| arg != "-").map(PathBuf::from);
     let port: u16 = args.next().map_or(Ok(0), |port| port.parse())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let options = Options {
             data_dir,
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
-            clusters: vec![
-                "default".to_owned(),
-                "provider".to_owned(),
-                "consumer".to_owned(),
-            ],
+            clusters: vec!["default".to_owned(), "provider".to_owned(), "consumer".to_owned()],
             ..Options::default()
         };
         let control_plane = ControlPlane::start(options).await?;

@@ -49,18 +49,12 @@ pub struct Subscription {
 impl Api {
     /// Operations on a control plane.
     pub fn new(core: Arc<Core>) -> Self {
-        Self {
-            core,
-            manager: "kube-controller-manager".to_owned(),
-        }
+        Self { core, manager: "kube-controller-manager".to_owned() }
     }
 
     /// The same under another field manager.
     pub fn with_manager(&self, manager: &str) -> Self {
-        Self {
-            core: self.core.clone(),
-            manager: manager.to_owned(),
-        }
+        Self { core: self.core.clone(), manager: manager.to_owned() }
     }
 
     /// The control plane.
@@ -72,10 +66,7 @@ impl Api {
         Context {
             user: UserInfo {
                 username: "system:apiserver".to_owned(),
-                groups: vec![
-                    crate::auth::rbac::MASTERS.to_owned(),
-                    crate::auth::AUTHENTICATED.to_owned(),
-                ],
+                groups: vec![crate::auth::rbac::MASTERS.to_owned(), crate::auth::AUTHENTICATED.to_owned()],
                 ..UserInfo::default()
             },
             manager: self.manager.clone(),
@@ -86,20 +77,10 @@ impl Api {
     }
 
     fn target(&self, object: ObjectRef<'_>) -> Result<Target, StatusError> {
-        let catalog = self
-            .core
-            .clusters
-            .catalog(object.cluster)
-            .ok_or_else(StatusError::no_such_resource)?;
-        let resource: &Arc<Resource> = catalog
-            .by_group_resource(object.group, object.resource)
-            .ok_or_else(StatusError::no_such_resource)?;
-        Ok(Target::new(
-            object.cluster,
-            resource,
-            object.namespace,
-            object.name,
-        ))
+        let catalog = self.core.clusters.catalog(object.cluster).ok_or_else(StatusError::no_such_resource)?;
+        let resource: &Arc<Resource> =
+            catalog.by_group_resource(object.group, object.resource).ok_or_else(StatusError::no_such_resource)?;
+        Ok(Target::new(object.cluster, resource, object.namespace, object.name))
     }
 
     /// One object.
@@ -117,11 +98,7 @@ impl Api {
     pub fn list(&self, collection: ObjectRef<'_>) -> Result<Vec<Value>, StatusError> {
         let target = self.target(collection)?;
         let listed = self.core.store.list(&target.table(), &target.scope());
-        Ok(listed
-            .objects
-            .iter()
-            .map(|o| crate::pipeline::convert::to_request(&target.resource, o))
-            .collect())
+        Ok(listed.objects.iter().map(|o| crate::pipeline::convert::to_request(&target.resource, o)).collect())
     }
 
     /// Creates an object.
@@ -129,10 +106,7 @@ impl Api {
     /// # Errors
     /// As over HTTP.
     pub async fn create(&self, object: ObjectRef<'_>, body: Value) -> Result<Value, StatusError> {
-        let outcome: Outcome = self
-            .core
-            .create(&self.context(), &self.target(object)?, Body::from(body))
-            .await?;
+        let outcome: Outcome = self.core.create(&self.context(), &self.target(object)?, Body::from(body)).await?;
         Ok(outcome.object)
     }
 
@@ -140,21 +114,9 @@ impl Api {
     ///
     /// # Errors
     /// As over HTTP.
-    pub async fn update(
-        &self,
-        object: ObjectRef<'_>,
-        part: Part,
-        body: Value,
-    ) -> Result<Value, StatusError> {
-        let target = Target {
-            part,
-            ..self.target(object)?
-        };
-        Ok(self
-            .core
-            .update(&self.context(), &target, Body::from(body))
-            .await?
-            .object)
+    pub async fn update(&self, object: ObjectRef<'_>, part: Part, body: Value) -> Result<Value, StatusError> {
+        let target = Target { part, ..self.target(object)? };
+        Ok(self.core.update(&self.context(), &target, Body::from(body)).await?.object)
     }
 
     /// Patches an object or a part of it.
@@ -168,41 +130,22 @@ impl Api {
         kind: PatchKind,
         body: Value,
     ) -> Result<Value, StatusError> {
-        let target = Target {
-            part,
-            ..self.target(object)?
-        };
-        let patch = Patch {
-            kind,
-            body: Body::from(body),
-        };
-        Ok(self
-            .core
-            .patch(&self.context(), &target, patch)
-            .await?
-            .object)
+        let target = Target { part, ..self.target(object)? };
+        let patch = Patch { kind, body: Body::from(body) };
+        Ok(self.core.patch(&self.context(), &target, patch).await?.object)
     }
 
     /// Deletes an object.
     ///
     /// # Errors
     /// As over HTTP.
-    pub async fn delete(
-        &self,
-        object: ObjectRef<'_>,
-        options: &DeleteOptions,
-    ) -> Result<Deleted, StatusError> {
-        self.core
-            .delete(&self.context(), &self.target(object)?, options)
-            .await
+    pub async fn delete(&self, object: ObjectRef<'_>, options: &DeleteOptions) -> Result<Deleted, StatusError> {
+        self.core.delete(&self.context(), &self.target(object)?, options).await
     }
 
     /// Follows a resource in all logical clusters.
     pub fn subscribe(&self, group: &str, resource: &str) -> Subscription {
-        let (listed, changes) =
-            self.core
-                .store
-                .list_and_watch(&TableId::new(group, resource), &Scope::All, usize::MAX);
+        let (listed, changes) = self.core.store.list_and_watch(&TableId::new(group, resource), &Scope::All, usize::MAX);
         Subscription { listed, changes }
     }
 }

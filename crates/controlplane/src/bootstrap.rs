@@ -19,12 +19,7 @@ use crate::store::{Draft, Expect, Scope, StoredObject, TableId, Write, WriteErro
 
 /// The namespaces of a new logical cluster. The one with its identity is last: while it is missing, the cluster is not
 /// there, so a crash in between does no harm.
-const NAMESPACES: [&str; 4] = [
-    "default",
-    "kube-node-lease",
-    "kube-public",
-    IDENTITY_NAMESPACE,
-];
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", IDENTITY_NAMESPACE];
 
 impl Core {
     /// Makes a logical cluster, if it is not there.
@@ -34,31 +29,17 @@ impl Core {
     pub async fn create_cluster(&self, cluster: &str) -> Result<(), StatusError> {
         let faults = names::dns1123_label(cluster);
         if let Some(fault) = faults.first() {
-            return Err(StatusError::bad_request(format!(
-                "{cluster:?} is no name for a logical cluster: {fault}"
-            )));
+            return Err(StatusError::bad_request(format!("{cluster:?} is no name for a logical cluster: {fault}")));
         }
         if self.clusters.catalog(cluster).is_some() {
             return Ok(());
         }
-        let mut objects: Vec<(&str, &str, &str, Value)> =
-            vec![("", "services", "default", kubernetes_service())];
-        objects.extend(
-            bootstrap::objects()
-                .into_iter()
-                .map(|(plural, object)| (rbac::GROUP, plural, "", object)),
-        );
-        objects.extend(
-            NAMESPACES
-                .iter()
-                .map(|name| ("", "namespaces", "", namespace(name))),
-        );
+        let mut objects: Vec<(&str, &str, &str, Value)> = vec![("", "services", "default", kubernetes_service())];
+        objects.extend(bootstrap::objects().into_iter().map(|(plural, object)| (rbac::GROUP, plural, "", object)));
+        objects.extend(NAMESPACES.iter().map(|name| ("", "namespaces", "", namespace(name))));
         let mut answers = Vec::with_capacity(objects.len());
         for (group, plural, namespace, object) in objects {
-            answers.push(
-                self.store
-                    .begin(self.first_write(cluster, group, plural, namespace, object)?),
-            );
+            answers.push(self.store.begin(self.first_write(cluster, group, plural, namespace, object)?));
         }
         for answer in answers {
             match answer.await.unwrap_or(Err(WriteError::Stopped)) {
@@ -91,10 +72,7 @@ impl Core {
             let is_identity = |table: &TableId, object: &StoredObject| {
                 *table == namespaces && *object.key.name == *IDENTITY_NAMESPACE
             };
-            if doomed
-                .iter()
-                .any(|(table, object)| !is_identity(table, object))
-            {
+            if doomed.iter().any(|(table, object)| !is_identity(table, object)) {
                 doomed.retain(|(table, object)| !is_identity(table, object));
             }
             if doomed.is_empty() {
@@ -103,18 +81,10 @@ impl Core {
             }
             let mut answers = Vec::with_capacity(doomed.len());
             for (table, object) in doomed {
-                let draft = Draft::new(&object.to_value(), object.schema_mark)
-                    .map_err(StatusError::internal)?;
+                let draft = Draft::new(&object.to_value(), object.schema_mark).map_err(StatusError::internal)?;
                 let expect = Expect::Revision(object.revision);
                 let key = object.key.clone();
-                answers.push(self.store.begin(Write {
-                    table,
-                    key,
-                    expect,
-                    guard: None,
-                    draft,
-                    delete: true,
-                }));
+                answers.push(self.store.begin(Write { table, key, expect, guard: None, draft, delete: true }));
             }
             for answer in answers {
                 match answer.await.unwrap_or(Err(WriteError::Stopped)) {
@@ -135,28 +105,20 @@ impl Core {
         mut object: Value,
     ) -> Result<Write, StatusError> {
         let base = self.clusters.base();
-        let resource = base.by_group_resource(group, plural).ok_or_else(|| {
-            StatusError::internal(format!("the built-in resource {plural} is not described"))
-        })?;
+        let resource = base
+            .by_group_resource(group, plural)
+            .ok_or_else(|| StatusError::internal(format!("the built-in resource {plural} is not described")))?;
         let now = self.now();
-        let name = object["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
         object["metadata"]["creationTimestamp"] = timestamp(now).into();
         if !namespace.is_empty() {
             object["metadata"]["namespace"] = namespace.into();
         }
-        let options = UpdateOptions {
-            manager: "kube-apiserver".to_owned(),
-            now,
-            ..UpdateOptions::default()
-        };
+        let options = UpdateOptions { manager: "kube-apiserver".to_owned(), now, ..UpdateOptions::default() };
         track_update(None, &mut object, &options, &resource.schema);
         let target = Target::new(cluster, resource, namespace, &name);
-        let draft =
-            Draft::new(&object, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = Draft::new(&object, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         Ok(Write {
             table: target.table(),
             key: target.key(),

@@ -74,22 +74,13 @@ impl Clusters {
 
     /// The shared form of a cluster's name, if there is such a cluster.
     pub fn name(&self, cluster: &str) -> Option<Arc<str>> {
-        self.known
-            .read()
-            .get_key_value(cluster)
-            .filter(|(_, c)| c.exists)
-            .map(|(name, _)| name.clone())
+        self.known.read().get_key_value(cluster).filter(|(_, c)| c.exists).map(|(name, _)| name.clone())
     }
 
     /// The names of all logical clusters, sorted.
     pub fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<_> = self
-            .known
-            .read()
-            .iter()
-            .filter(|(_, c)| c.exists)
-            .map(|(name, _)| name.clone())
-            .collect();
+        let mut names: Vec<_> =
+            self.known.read().iter().filter(|(_, c)| c.exists).map(|(name, _)| name.clone()).collect();
         names.sort();
         names
     }
@@ -107,41 +98,26 @@ impl Clusters {
     }
 
     fn definition(&self, object: &StoredObject, exists: bool) {
-        let resources = if exists {
-            self.interner.resources(&object.to_value())
-        } else {
-            Vec::new()
-        };
+        let resources = if exists { self.interner.resources(&object.to_value()) } else { Vec::new() };
         let mut gone: Vec<Arc<Resource>> = Vec::new();
         {
             let mut known = self.known.write();
             let cluster = known.entry(object.key.cluster.clone()).or_default();
             let before = cluster.served.remove(&object.key.name).unwrap_or_default();
-            let same = before.len() == resources.len()
-                && before
-                    .iter()
-                    .zip(&resources)
-                    .all(|(a, b)| Arc::ptr_eq(a, b));
-            gone.extend(
-                before
-                    .into_iter()
-                    .filter(|b| !resources.iter().any(|r| r.version == b.version)),
-            );
+            let same = before.len() == resources.len() && before.iter().zip(&resources).all(|(a, b)| Arc::ptr_eq(a, b));
+            gone.extend(before.into_iter().filter(|b| !resources.iter().any(|r| r.version == b.version)));
             if !resources.is_empty() {
                 cluster.served.insert(object.key.name.clone(), resources);
             }
             if !same {
                 let all = cluster.served.values().flatten().cloned();
-                cluster.catalog = (!cluster.served.is_empty())
-                    .then(|| Arc::new(self.base.with_custom(all.collect::<Vec<_>>())));
+                cluster.catalog =
+                    (!cluster.served.is_empty()).then(|| Arc::new(self.base.with_custom(all.collect::<Vec<_>>())));
             }
         }
         if let (Some(store), false) = (self.store.get(), gone.is_empty()) {
             for resource in gone {
-                store.end_watches(
-                    &TableId::new(&resource.group, &resource.plural),
-                    &object.key.cluster,
-                );
+                store.end_watches(&TableId::new(&resource.group, &resource.plural), &object.key.cluster);
             }
         }
     }

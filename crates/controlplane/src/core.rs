@@ -40,40 +40,17 @@ fn is_hot(group: &str) -> bool {
 }
 
 impl ObjectReader for Core {
-    fn get(
-        &self,
-        cluster: &str,
-        group: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Value>> {
-        let object = self.store.get(
-            &TableId::new(group, resource),
-            &ObjectKey::new(cluster, namespace, name),
-        )?;
-        Some(if is_hot(group) {
-            object.shared_value()
-        } else {
-            Arc::new(object.to_value())
-        })
+    fn get(&self, cluster: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let object = self.store.get(&TableId::new(group, resource), &ObjectKey::new(cluster, namespace, name))?;
+        Some(if is_hot(group) { object.shared_value() } else { Arc::new(object.to_value()) })
     }
 
-    fn list(
-        &self,
-        cluster: &str,
-        group: &str,
-        resource: &str,
-        namespace: Option<&str>,
-    ) -> Vec<Arc<Value>> {
+    fn list(&self, cluster: &str, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Arc<Value>> {
         let scope = match namespace {
             Some(namespace) => Scope::Namespace(cluster.into(), namespace.into()),
             None => Scope::Cluster(cluster.into()),
         };
-        let listed = self
-            .store
-            .list(&TableId::new(group, resource), &scope)
-            .objects;
+        let listed = self.store.list(&TableId::new(group, resource), &scope).objects;
         let value = |o: Arc<crate::store::StoredObject>| match is_hot(group) {
             true => o.shared_value(),
             false => Arc::new(o.to_value()),

@@ -62,20 +62,7 @@ impl Attributes {
 /// The current state, read only. Everything is as committed; namespaces are empty for cluster scope.
 pub trait ObjectReader: Send + Sync {
     /// One object, in its stored version.
-    fn get(
-        &self,
-        cluster: &str,
-        group: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-    ) -> Option<Arc<Value>>;
+    fn get(&self, cluster: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All objects of a resource in one namespace, or (with `None`) everywhere in the logical cluster.
-    fn list(
-        &self,
-        cluster: &str,
-        group: &str,
-        resource: &str,
-        namespace: Option<&str>,
-    ) -> Vec<Arc<Value>>;
+    fn list(&self, cluster: &str, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Arc<Value>>;
 }

@@ -26,17 +26,9 @@ async fn server() {
         return;
     };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let options = Options {
-        data_dir: Some(folder.into()),
-        clusters: vec!["c".into()],
-        ..Options::default()
-    };
+    let options = Options { data_dir: Some(folder.into()), clusters: vec!["c".into()], ..Options::default() };
     let plane = ControlPlane::start(options).await.unwrap();
-    println!(
-        "\nready {} {}",
-        plane.cluster_url("c"),
-        plane.admin_token("c")
-    );
+    println!("\nready {} {}", plane.cluster_url("c"), plane.admin_token("c"));
     std::future::pending::<()>().await;
 }
 
@@ -56,20 +48,13 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines
-            .map_while(Result::ok)
-            .find(|line| line.starts_with("ready "))
-            .expect("the server is ready");
+        let ready = lines.map_while(Result::ok).find(|line| line.starts_with("ready ")).expect("the server is ready");
         let mut words = ready.split(' ').skip(1);
         let (url, token) = (words.next().unwrap(), words.next().unwrap());
         let ca = std::fs::read(folder.join("ca.crt")).unwrap();
         let ca = reqwest::Certificate::from_pem(&ca).unwrap();
         let server = Self {
-            client: Client::builder()
-                .tls_certs_only([ca])
-                .timeout(Duration::from_secs(10))
-                .build()
-                .unwrap(),
+            client: Client::builder().tls_certs_only([ca]).timeout(Duration::from_secs(10)).build().unwrap(),
             maps: format!("{url}/api/v1/namespaces/default/configmaps"),
             token: token.to_owned(),
         };
@@ -78,35 +63,19 @@ impl Server {
 
     async fn create(&self, name: &str) -> reqwest::Result<u64> {
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
-        let request = self
-            .client
-            .post(&self.maps)
-            .bearer_auth(&self.token)
-            .body(body.to_string());
+        let request = self.client.post(&self.maps).bearer_auth(&self.token).body(body.to_string());
         let request = request.header("content-type", "application/json");
         let made: Value = request.send().await?.error_for_status()?.json().await?;
         Ok(revision(&made))
     }
 
     async fn list(&self) -> Value {
-        self.client
-            .get(&self.maps)
-            .bearer_auth(&self.token)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap()
+        self.client.get(&self.maps).bearer_auth(&self.token).send().await.unwrap().json().await.unwrap()
     }
 }
 
 fn revision(object: &Value) -> u64 {
-    object["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap()
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,10 +107,7 @@ async fn nothing_acknowledged_is_lost_by_a_kill() {
         let mut seen = 0;
         while let Some((name, revision)) = reports.recv().await {
             assert!(revision > highest, "revision {revision} came again");
-            assert!(
-                !acknowledged.values().any(|r| *r == revision),
-                "revision {revision} came twice"
-            );
+            assert!(!acknowledged.values().any(|r| *r == revision), "revision {revision} came twice");
             acknowledged.insert(name, revision);
             seen += 1;
             if seen == 40 {
@@ -161,19 +127,10 @@ fn check(list: &Value, acknowledged: &BTreeMap<String, u64>, highest: &mut u64) 
         .as_array()
         .unwrap()
         .iter()
-        .map(|object| {
-            (
-                object["metadata"]["name"].as_str().unwrap(),
-                revision(object),
-            )
-        })
+        .map(|object| (object["metadata"]["name"].as_str().unwrap(), revision(object)))
         .collect();
     for (name, revision) in acknowledged {
-        assert_eq!(
-            stored.get(name.as_str()),
-            Some(revision),
-            "{name} was acknowledged"
-        );
+        assert_eq!(stored.get(name.as_str()), Some(revision), "{name} was acknowledged");
     }
     *highest = revision(list);
 }

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::refs::GroupResource;
 
 /// Who creates a claimed object, and so the direction in which it is copied.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimOwner {
     /// The provider makes it, the consumer gets a copy.
     Provider,
@@ -20,9 +18,7 @@ pub enum ClaimOwner {
 }
 
 /// What the consumer has decided about a claim.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ClaimState {
     /// Objects may be copied.
     Accepted,
@@ -81,10 +77,7 @@ pub struct StatedClaim {
 impl StatedClaim {
     /// A claim with a decision.
     pub fn new(claim: PermissionClaim, state: ClaimState) -> Self {
-        Self {
-            claim,
-            state: Some(state),
-        }
+        Self { claim, state: Some(state) }
     }
 
     /// The decision, absent read as pending.
@@ -110,9 +103,7 @@ pub struct Selector {
 }
 
 /// One object by name.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct NamedResource {
     /// `metadata.name`.
     pub name: String,
@@ -122,9 +113,7 @@ pub struct NamedResource {
 }
 
 /// Objects whose name stands in another object.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
     /// API group of the referring kind.
@@ -155,9 +144,7 @@ impl Reference {
 }
 
 /// Paths into a referring object. With a leading `.`, `$` or `{` Kubernetes JSONPath, bare the subset of the Go release.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ReferencePath {
     /// Path of the name (a string or a list of strings).
     #[serde(default, skip_serializing_if = "String::is_empty")]

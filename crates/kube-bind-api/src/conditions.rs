@@ -99,10 +99,7 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
 /// Puts a condition in, keeps its old time if nothing else changes, keeps the list sorted (`Ready` first, then by type).
 /// Says whether anything changed.
 pub fn set(conditions: &mut Vec<Condition>, condition: Condition) -> bool {
-    let changed = match conditions
-        .iter_mut()
-        .find(|old| old.type_ == condition.type_)
-    {
+    let changed = match conditions.iter_mut().find(|old| old.type_ == condition.type_) {
         Some(old) if old.same(&condition) => false,
         Some(old) => {
             *old = condition;
@@ -133,31 +130,12 @@ pub fn mark_false(
     message: &str,
     now: Timestamp,
 ) -> bool {
-    set(
-        conditions,
-        build(
-            type_,
-            "False",
-            Some(severity),
-            Some(reason),
-            Some(message),
-            now,
-        ),
-    )
+    set(conditions, build(type_, "False", Some(severity), Some(reason), Some(message), now))
 }
 
 /// Sets `Unknown` with reason and message.
-pub fn mark_unknown(
-    conditions: &mut Vec<Condition>,
-    type_: &str,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> bool {
-    set(
-        conditions,
-        build(type_, "Unknown", None, Some(reason), Some(message), now),
-    )
+pub fn mark_unknown(conditions: &mut Vec<Condition>, type_: &str, reason: &str, message: &str, now: Timestamp) -> bool {
+    set(conditions, build(type_, "Unknown", None, Some(reason), Some(message), now))
 }
 
 /// Takes a condition out; says whether it was there.
@@ -171,11 +149,7 @@ pub fn remove(conditions: &mut Vec<Condition>, type_: &str) -> bool {
 /// worst. Without others nothing is set.
 pub fn set_summary(conditions: &mut Vec<Condition>, now: Timestamp) -> bool {
     // `min_by_key` keeps the first of equals.
-    let Some(worst) = conditions
-        .iter()
-        .filter(|c| c.type_ != READY)
-        .min_by_key(|c| c.priority())
-    else {
+    let Some(worst) = conditions.iter().filter(|c| c.type_ != READY).min_by_key(|c| c.priority()) else {
         return false;
     };
     let well = worst.status == "True";
@@ -259,22 +233,8 @@ mod tests {
         assert!(mark_true(&mut conditions, "Connected", at(1)));
         assert!(!mark_true(&mut conditions, "Connected", at(2)));
         assert_eq!(conditions[0].last_transition_time, Time(at(1)));
-        assert!(mark_false(
-            &mut conditions,
-            "Connected",
-            Severity::Error,
-            "Gone",
-            "away",
-            at(3)
-        ));
-        assert!(mark_false(
-            &mut conditions,
-            "Connected",
-            Severity::Error,
-            "Gone",
-            "far away",
-            at(4)
-        ));
+        assert!(mark_false(&mut conditions, "Connected", Severity::Error, "Gone", "away", at(3)));
+        assert!(mark_false(&mut conditions, "Connected", Severity::Error, "Gone", "far away", at(4)));
         assert_eq!(conditions[0].last_transition_time, Time(at(4)));
     }
 
@@ -303,43 +263,11 @@ mod tests {
     #[test]
     fn meta_conditions_keep_their_time_while_the_status_stays() {
         let mut conditions = Vec::new();
-        assert!(meta_set(
-            &mut conditions,
-            "Ready",
-            "False",
-            "A",
-            "",
-            None,
-            at(1)
-        ));
-        assert!(meta_set(
-            &mut conditions,
-            "Ready",
-            "False",
-            "B",
-            "",
-            None,
-            at(2)
-        ));
+        assert!(meta_set(&mut conditions, "Ready", "False", "A", "", None, at(1)));
+        assert!(meta_set(&mut conditions, "Ready", "False", "B", "", None, at(2)));
         assert_eq!(conditions[0].last_transition_time, Time(at(1)));
-        assert!(meta_set(
-            &mut conditions,
-            "Ready",
-            "True",
-            "B",
-            "",
-            None,
-            at(3)
-        ));
+        assert!(meta_set(&mut conditions, "Ready", "True", "B", "", None, at(3)));
         assert_eq!(conditions[0].last_transition_time, Time(at(3)));
-        assert!(!meta_set(
-            &mut conditions,
-            "Ready",
-            "True",
-            "B",
-            "",
-            None,
-            at(4)
-        ));
+        assert!(!meta_set(&mut conditions, "Ready", "True", "B", "", None, at(4)));
     }
 }

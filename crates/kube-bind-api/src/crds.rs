@@ -4,16 +4,14 @@
 //! for the kinds that the Go release serves in it, list kinds, root rules, defaults of `status`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionVersion,
-    JSONSchemaProps,
+    CustomResourceConversion, CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
 };
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    APIServiceBinding, APIServiceBindingBundle, APIServiceExport, APIServiceExportRequest,
-    APIServiceExportTemplate, APIServiceNamespace, BindableResourcesRequest, BoundSchema, Cluster,
-    ClusterBinding, Collection,
+    APIServiceBinding, APIServiceBindingBundle, APIServiceExport, APIServiceExportRequest, APIServiceExportTemplate,
+    APIServiceNamespace, BindableResourcesRequest, BoundSchema, Cluster, ClusterBinding, Collection,
 };
 
 /// All kinds: what `deploy/crds` contains.
@@ -26,13 +24,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// What a consumer cluster needs: bindings and bundles.
 pub fn consumer_crds() -> Vec<CustomResourceDefinition> {
     vec![
-        Kind::of::<APIServiceBinding>()
-            .optional_spec()
-            .old_version()
-            .finish(),
-        Kind::of::<APIServiceBindingBundle>()
-            .optional_spec()
-            .finish(),
+        Kind::of::<APIServiceBinding>().optional_spec().old_version().finish(),
+        Kind::of::<APIServiceBindingBundle>().optional_spec().finish(),
     ]
 }
 
@@ -44,32 +37,14 @@ pub fn provider_crds() -> Vec<CustomResourceDefinition> {
 
 fn provider_only() -> Vec<CustomResourceDefinition> {
     vec![
-        Kind::of::<APIServiceExportRequest>()
-            .default_status()
-            .old_version()
-            .finish(),
-        Kind::of::<APIServiceExport>()
-            .old_version_with_schema(old_export_schema())
-            .finish(),
-        Kind::of::<APIServiceExportTemplate>()
-            .optional_spec()
-            .finish(),
-        Kind::of::<APIServiceNamespace>()
-            .optional_spec()
-            .old_version()
-            .finish(),
-        Kind::of::<BindableResourcesRequest>()
-            .default_status()
-            .finish(),
-        Kind::of::<BoundSchema>()
-            .optional_spec()
-            .conversion_none()
-            .finish(),
+        Kind::of::<APIServiceExportRequest>().default_status().old_version().finish(),
+        Kind::of::<APIServiceExport>().old_version_with_schema(old_export_schema()).finish(),
+        Kind::of::<APIServiceExportTemplate>().optional_spec().finish(),
+        Kind::of::<APIServiceNamespace>().optional_spec().old_version().finish(),
+        Kind::of::<BindableResourcesRequest>().default_status().finish(),
+        Kind::of::<BoundSchema>().optional_spec().conversion_none().finish(),
         Kind::of::<ClusterBinding>()
-            .root_rule(
-                "self.metadata.name == \"cluster\"",
-                "cluster binding name should be cluster",
-            )
+            .root_rule("self.metadata.name == \"cluster\"", "cluster binding name should be cluster")
             .old_version()
             .finish(),
         Kind::of::<Cluster>().finish(),
@@ -89,28 +64,20 @@ impl Kind {
     fn of<T: CustomResourceExt>() -> Self {
         let mut crd = T::crd();
         crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
-        let schema = crd
-            .spec
-            .versions
-            .first_mut()
-            .and_then(|version| version.schema.take());
+        let schema = crd.spec.versions.first_mut().and_then(|version| version.schema.take());
         let schema = schema.and_then(|schema| schema.open_api_v3_schema);
         let mut schema = serde_json::to_value(schema).unwrap_or_default();
         tidy(&mut schema);
         if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-            properties.insert("apiVersion".into(), json!({"type": "string", "description": "Group and version of this representation."}));
             properties.insert(
-                "kind".into(),
-                json!({"type": "string", "description": "Name of the kind in CamelCase."}),
+                "apiVersion".into(),
+                json!({"type": "string", "description": "Group and version of this representation."}),
             );
+            properties
+                .insert("kind".into(), json!({"type": "string", "description": "Name of the kind in CamelCase."}));
             properties.insert("metadata".into(), json!({"type": "object"}));
         }
-        Self {
-            crd,
-            schema,
-            old: None,
-            conversion: false,
-        }
+        Self { crd, schema, old: None, conversion: false }
     }
 
     /// The Go CRD does not require `spec` at the root.
@@ -122,11 +89,7 @@ impl Kind {
     }
 
     fn default_status(mut self) -> Self {
-        if let Some(status) = self
-            .schema
-            .pointer_mut("/properties/status")
-            .and_then(Value::as_object_mut)
-        {
+        if let Some(status) = self.schema.pointer_mut("/properties/status").and_then(Value::as_object_mut) {
             status.insert("default".into(), json!({}));
         }
         self
@@ -134,10 +97,7 @@ impl Kind {
 
     fn root_rule(mut self, rule: &str, message: &str) -> Self {
         if let Some(root) = self.schema.as_object_mut() {
-            root.insert(
-                "x-kubernetes-validations".into(),
-                json!([{"rule": rule, "message": message}]),
-            );
+            root.insert("x-kubernetes-validations".into(), json!([{"rule": rule, "message": message}]));
         }
         self
     }
@@ -170,10 +130,7 @@ impl Kind {
             }
         }
         if self.conversion {
-            self.crd.spec.conversion = Some(CustomResourceConversion {
-                strategy: "None".into(),
-                ..Default::default()
-            });
+            self.crd.spec.conversion = Some(CustomResourceConversion { strategy: "None".into(), ..Default::default() });
         }
         self.crd
     }
@@ -181,11 +138,10 @@ impl Kind {
 
 fn set_schema(version: &mut CustomResourceDefinitionVersion, schema: Value) {
     let schema: Option<JSONSchemaProps> = serde_json::from_value(schema).ok();
-    version.schema = Some(
-        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceValidation {
+    version.schema =
+        Some(k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceValidation {
             open_api_v3_schema: schema,
-        },
-    );
+        });
 }
 
 /// Drops what the generator says and the Go CRDs do not: `nullable`, titles, null defaults.
@@ -227,29 +183,21 @@ fn old_export_schema() -> Value {
         "properties": {"openAPIV3Schema": {
             "type": "object", "x-kubernetes-map-type": "atomic", "x-kubernetes-preserve-unknown-fields": true}}
     });
-    if let Some(spec) = bound
-        .pointer_mut("/properties/spec/properties")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(spec) = bound.pointer_mut("/properties/spec/properties").and_then(Value::as_object_mut) {
         spec.remove("conversion");
         spec.insert(
             "clusterScopedIsolation".into(),
             json!({"type": "string", "enum": ["Prefixed", "Namespaced", "None"]}),
         );
     }
-    if let Some(version) = bound
-        .pointer_mut("/properties/spec/properties/versions/items/properties")
-        .and_then(Value::as_object_mut)
+    if let Some(version) =
+        bound.pointer_mut("/properties/spec/properties/versions/items/properties").and_then(Value::as_object_mut)
     {
         version.insert("schema".into(), old_schema);
     }
     if let Some(root) = bound.as_object_mut() {
-        root.insert(
-            "description".into(),
-            json!("The first form of an export: a CRD in itself."),
-        );
-        root.entry("properties")
-            .or_insert_with(|| Value::Object(Map::new()));
+        root.insert("description".into(), json!("The first form of an export: a CRD in itself."));
+        root.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     }
     bound
 }

@@ -12,9 +12,7 @@ pub struct ParseDurationError {
 
 /// Reads a duration. Negative ones are refused: none of our fields may be.
 pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
-    let error = || ParseDurationError {
-        text: text.to_owned(),
-    };
+    let error = || ParseDurationError { text: text.to_owned() };
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);
@@ -24,14 +22,10 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     }
     let mut total = 0f64;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(error)?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(error)?;
         let number: f64 = rest[..digits].parse().map_err(|_| error())?;
         rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let unit = match &rest[..unit_end] {
             "ns" => 1e-9,
             "us" | "µs" | "μs" => 1e-6,
@@ -81,19 +75,10 @@ mod tests {
 
     #[test]
     fn reads_and_writes_like_go() {
-        for (text, millis) in [
-            ("5m0s", 300_000),
-            ("1h0m0s", 3_600_000),
-            ("1.5s", 1500),
-            ("250ms", 250),
-            ("0s", 0),
-            ("2m30s", 150_000),
-        ] {
-            assert_eq!(
-                parse(text).unwrap(),
-                Duration::from_millis(millis),
-                "{text}"
-            );
+        for (text, millis) in
+            [("5m0s", 300_000), ("1h0m0s", 3_600_000), ("1.5s", 1500), ("250ms", 250), ("0s", 0), ("2m30s", 150_000)]
+        {
+            assert_eq!(parse(text).unwrap(), Duration::from_millis(millis), "{text}");
             assert_eq!(format(Duration::from_millis(millis)), text);
         }
         assert_eq!(parse("300s").unwrap(), Duration::from_secs(300));

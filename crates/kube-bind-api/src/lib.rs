@@ -25,44 +25,35 @@ pub mod refs;
 pub mod wire;
 
 pub use claim::{
-    ClaimOwner, ClaimState, NamedResource, PermissionClaim, Reference, ReferencePath, Selector,
-    StatedClaim,
+    ClaimOwner, ClaimState, NamedResource, PermissionClaim, Reference, ReferencePath, Selector, StatedClaim,
 };
 pub use conditions::{Condition, Severity};
 pub use crds::{consumer_crds, crds, provider_crds};
 pub use kinds::binding::{
-    APIServiceBinding, APIServiceBindingSpec, APIServiceBindingStatus, BindingPhase,
-    BindingReference, BoundResource, DeletionPolicy, ExportReference,
+    APIServiceBinding, APIServiceBindingSpec, APIServiceBindingStatus, BindingPhase, BindingReference, BoundResource,
+    DeletionPolicy, ExportReference,
 };
 pub use kinds::bound_schema::{
-    BoundSchema, BoundSchemaSpec, BoundSchemaStatus, BoundSchemaVersion, Conversion,
-    ConversionStrategy, WebhookClientConfig, WebhookConversion,
+    BoundSchema, BoundSchemaSpec, BoundSchemaStatus, BoundSchemaVersion, Conversion, ConversionStrategy,
+    WebhookClientConfig, WebhookConversion,
 };
-pub use kinds::bundle::{
-    APIServiceBindingBundle, APIServiceBindingBundleSpec, APIServiceBindingBundleStatus,
-};
+pub use kinds::bundle::{APIServiceBindingBundle, APIServiceBindingBundleSpec, APIServiceBindingBundleStatus};
 pub use kinds::cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use kinds::cluster_binding::{ClusterBinding, ClusterBindingSpec, ClusterBindingStatus};
 pub use kinds::collection::{Collection, CollectionSpec, CollectionStatus, TemplateRef};
-pub use kinds::export::{
-    APIServiceExport, APIServiceExportSpec, APIServiceExportStatus, InformerScope, Isolation,
-};
-pub use kinds::namespace::{
-    APIServiceNamespace, APIServiceNamespaceSpec, APIServiceNamespaceStatus, ClaimedObject,
-};
+pub use kinds::export::{APIServiceExport, APIServiceExportSpec, APIServiceExportStatus, InformerScope, Isolation};
+pub use kinds::namespace::{APIServiceNamespace, APIServiceNamespaceSpec, APIServiceNamespaceStatus, ClaimedObject};
 pub use kinds::request::{
-    APIServiceExportRequest, APIServiceExportRequestSpec, APIServiceExportRequestStatus,
-    RequestPhase, SchemaUpdatePolicy,
+    APIServiceExportRequest, APIServiceExportRequestSpec, APIServiceExportRequestStatus, RequestPhase,
+    SchemaUpdatePolicy,
 };
 pub use kinds::resources_request::{
     BindableResourcesRequest, BindableResourcesRequestSpec, BindableResourcesRequestStatus,
 };
-pub use kinds::template::{
-    APIServiceExportTemplate, APIServiceExportTemplateSpec, APIServiceExportTemplateStatus,
-};
+pub use kinds::template::{APIServiceExportTemplate, APIServiceExportTemplateSpec, APIServiceExportTemplateStatus};
 pub use refs::{
-    ClusterIdentity, ClusterSecretKeyRef, ExportedResource, GroupResource, LocalSecretKeyRef,
-    LocalSecretRef, NamespaceName, Scope,
+    ClusterIdentity, ClusterSecretKeyRef, ExportedResource, GroupResource, LocalSecretKeyRef, LocalSecretRef,
+    NamespaceName, Scope,
 };
 
 /// The API group of every kind here.

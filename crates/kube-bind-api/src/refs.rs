@@ -4,9 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A kind of API objects by group and plural name.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupResource {
     /// API group; empty for the core group.
@@ -22,34 +20,19 @@ impl GroupResource {
     /// Builds one; `core` is read as the empty group.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
         let group = group.into();
-        let group = if group == "core" {
-            String::new()
-        } else {
-            group
-        };
-        Self {
-            group,
-            resource: resource.into(),
-        }
+        let group = if group == "core" { String::new() } else { group };
+        Self { group, resource: resource.into() }
     }
 
     /// `<resource>.<group>`, the core group printed as `core` (what the Go release calls ResourceGroupName).
     pub fn name(&self) -> String {
-        let group = if self.group.is_empty() {
-            "core"
-        } else {
-            &self.group
-        };
+        let group = if self.group.is_empty() { "core" } else { &self.group };
         format!("{}.{}", self.resource, group)
     }
 
     /// `<resource>.<group>`, or only the resource for the core group: how kubectl and CRDs name it.
     pub fn crd_name(&self) -> String {
-        if self.group.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}.{}", self.resource, self.group)
-        }
+        if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
     }
 }
 

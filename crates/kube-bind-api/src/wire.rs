@@ -46,9 +46,7 @@ impl BindingProvider {
             version: version.into(),
             authentication_methods: vec![AuthenticationMethod {
                 method: OAUTH2_CODE_GRANT.into(),
-                oauth2_code_grant: Some(OAuth2CodeGrant {
-                    authenticated_url: authenticated_url.into(),
-                }),
+                oauth2_code_grant: Some(OAuth2CodeGrant { authenticated_url: authenticated_url.into() }),
             }],
         }
     }
@@ -69,11 +67,7 @@ pub struct AuthenticationMethod {
     /// [`OAUTH2_CODE_GRANT`].
     pub method: String,
     /// Its parameters.
-    #[serde(
-        rename = "oauth2CodeGrant",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "oauth2CodeGrant", default, skip_serializing_if = "Option::is_none")]
     pub oauth2_code_grant: Option<OAuth2CodeGrant>,
 }
 
@@ -114,11 +108,7 @@ pub struct BindingResourceResponse {
 
 impl BindingResourceResponse {
     /// A response over HTTP.
-    pub fn new(
-        kubeconfig: Vec<u8>,
-        requests: Vec<Value>,
-        authentication: BindingResponseAuthentication,
-    ) -> Self {
+    pub fn new(kubeconfig: Vec<u8>, requests: Vec<Value>, authentication: BindingResponseAuthentication) -> Self {
         Self {
             kind: "BindingResponse".into(),
             api_version: API_VERSION.into(),
@@ -134,10 +124,7 @@ impl BindingResourceResponse {
 impl std::fmt::Debug for BindingResourceResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BindingResourceResponse")
-            .field(
-                "kubeconfig",
-                &format_args!("<{} bytes>", self.kubeconfig.0.len()),
-            )
+            .field("kubeconfig", &format_args!("<{} bytes>", self.kubeconfig.0.len()))
             .field("requests", &self.requests.len())
             .field("provider_namespace", &self.provider_namespace)
             .field("binding_name", &self.binding_name)
@@ -149,11 +136,7 @@ impl std::fmt::Debug for BindingResourceResponse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingResponseAuthentication {
     /// Present after a browser login.
-    #[serde(
-        rename = "oauth2CodeGrant",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "oauth2CodeGrant", default, skip_serializing_if = "Option::is_none")]
     pub oauth2_code_grant: Option<BindingResponseLogin>,
 }
 
@@ -211,13 +194,7 @@ pub struct Error {
 impl Error {
     /// An error body.
     pub fn new(code: ErrorCode, message: impl Into<String>, details: Option<String>) -> Self {
-        Self {
-            kind: "Error".into(),
-            api_version: API_VERSION.into(),
-            message: message.into(),
-            code,
-            details,
-        }
+        Self { kind: "Error".into(), api_version: API_VERSION.into(), message: message.into(), code, details }
     }
 }
 
@@ -243,16 +220,8 @@ impl ClaimableApi {
     /// A namespaced kind of version `v1`.
     pub fn namespaced(group: &str, plural: &str, singular: &str, kind: &str) -> Self {
         Self {
-            names: ClaimableNames {
-                plural: plural.into(),
-                singular: singular.into(),
-                kind: kind.into(),
-            },
-            group_version_resource: ClaimableGvr {
-                group: group.into(),
-                version: "v1".into(),
-                resource: plural.into(),
-            },
+            names: ClaimableNames { plural: plural.into(), singular: singular.into(), kind: kind.into() },
+            group_version_resource: ClaimableGvr { group: group.into(), version: "v1".into(), resource: plural.into() },
             instance: serde_json::json!({"metadata": {}}),
             resource_scope: "Namespaced".into(),
             has_status: false,
@@ -319,9 +288,7 @@ fn null_as_no_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSt
 }
 
 /// Go writes a nil list as `null`.
-fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -347,13 +314,11 @@ mod tests {
             json!({"kind": "Error", "apiVersion": "kube-bind.io/v1alpha2", "message": "m",
                 "code": "RESOURCE_NOT_FOUND", "details": "d"})
         );
-        let unknown: Error =
-            serde_json::from_value(json!({"message": "m", "code": "NEW"})).unwrap();
+        let unknown: Error = serde_json::from_value(json!({"message": "m", "code": "NEW"})).unwrap();
         assert_eq!(unknown.code, ErrorCode::Unknown);
 
         assert_eq!(
-            serde_json::to_value(ClaimableApi::namespaced("", "secrets", "secret", "Secret"))
-                .unwrap(),
+            serde_json::to_value(ClaimableApi::namespaced("", "secrets", "secret", "Secret")).unwrap(),
             json!({"Names": {"plural": "secrets", "singular": "secret", "kind": "Secret"},
                 "GroupVersionResource": {"Group": "", "Version": "v1", "Resource": "secrets"},
                 "Instance": {"metadata": {}}, "ResourceScope": "Namespaced", "HasStatus": false})
@@ -370,9 +335,6 @@ mod tests {
         assert_eq!(response.kubeconfig.0, b"secret");
         assert!(response.requests.is_empty());
         assert!(!format!("{response:?}").contains("secret"));
-        assert_eq!(
-            serde_json::to_value(&response).unwrap()["kubeconfig"],
-            json!("c2VjcmV0")
-        );
+        assert_eq!(serde_json::to_value(&response).unwrap()["kubeconfig"], json!("c2VjcmV0"));
     }
 }

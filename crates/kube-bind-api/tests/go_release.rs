@@ -21,11 +21,7 @@ fn folder() -> Option<PathBuf> {
         println!("skipped: KUBE_BIND_GO_CRDS is not set");
         return None;
     };
-    assert!(
-        folder.is_dir(),
-        "KUBE_BIND_GO_CRDS: {} is not a folder",
-        folder.display()
-    );
+    assert!(folder.is_dir(), "KUBE_BIND_GO_CRDS: {} is not a folder", folder.display());
     Some(folder)
 }
 
@@ -53,13 +49,8 @@ fn our_crds_accept_and_keep_what_theirs_do() {
             if UNUSED.contains(&kind.as_str()) {
                 continue;
             }
-            let ours = crds()
-                .into_iter()
-                .map(|crd| serde_json::to_value(crd).unwrap());
-            let Some(ours) = ours
-                .into_iter()
-                .find(|crd| crd["spec"]["names"]["kind"] == kind.as_str())
-            else {
+            let ours = crds().into_iter().map(|crd| serde_json::to_value(crd).unwrap());
+            let Some(ours) = ours.into_iter().find(|crd| crd["spec"]["names"]["kind"] == kind.as_str()) else {
                 problems.push(format!("{kind} is missing"));
                 continue;
             };
@@ -79,26 +70,15 @@ fn compare_crd(kind: &str, theirs: &Value, ours: &Value, problems: &mut Vec<Stri
     }
     for key in ["plural", "singular", "kind", "listKind", "categories"] {
         if theirs["names"][key] != ours["names"][key] {
-            problems.push(format!(
-                "{kind}: names.{key} {} is {}",
-                theirs["names"][key], ours["names"][key]
-            ));
+            problems.push(format!("{kind}: names.{key} {} is {}", theirs["names"][key], ours["names"][key]));
         }
     }
     if !set(&theirs["names"]["shortNames"]).is_subset(&set(&ours["names"]["shortNames"])) {
-        problems.push(format!(
-            "{kind}: short names {}",
-            ours["names"]["shortNames"]
-        ));
+        problems.push(format!("{kind}: short names {}", ours["names"]["shortNames"]));
     }
     for version in theirs["versions"].as_array().unwrap() {
         let name = version["name"].as_str().unwrap();
-        let Some(own) = ours["versions"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|own| own["name"] == name)
-        else {
+        let Some(own) = ours["versions"].as_array().unwrap().iter().find(|own| own["name"] == name) else {
             problems.push(format!("{kind}: version {name} is missing"));
             continue;
         };
@@ -108,39 +88,21 @@ fn compare_crd(kind: &str, theirs: &Value, ours: &Value, problems: &mut Vec<Stri
             }
         }
         let columns = |value: &Value| -> Vec<(String, String)> {
-            let list = value["additionalPrinterColumns"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            list.iter()
-                .map(|c| {
-                    (
-                        c["name"].as_str().unwrap().into(),
-                        c["jsonPath"].as_str().unwrap().into(),
-                    )
-                })
-                .collect()
+            let list = value["additionalPrinterColumns"].as_array().cloned().unwrap_or_default();
+            list.iter().map(|c| (c["name"].as_str().unwrap().into(), c["jsonPath"].as_str().unwrap().into())).collect()
         };
         for column in columns(version) {
             if !columns(own).contains(&column) {
                 problems.push(format!("{kind}/{name}: column {column:?} is missing"));
             }
         }
-        let (their, our) = (
-            &version["schema"]["openAPIV3Schema"],
-            &own["schema"]["openAPIV3Schema"],
-        );
+        let (their, our) = (&version["schema"]["openAPIV3Schema"], &own["schema"]["openAPIV3Schema"]);
         compare(&format!("{kind}/{name}"), their, our, problems);
     }
 }
 
 fn set(value: &Value) -> BTreeSet<String> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(Value::to_string)
-        .collect()
+    value.as_array().into_iter().flatten().map(Value::to_string).collect()
 }
 
 /// Everything that `theirs` accepts, `ours` accepts; every field of `theirs` is one of `ours`.
@@ -154,11 +116,7 @@ fn compare(path: &str, theirs: &Value, ours: &Value, problems: &mut Vec<String>)
         problem(format!("type {} is {}", theirs["type"], ours["type"]));
     }
     if !ours["enum"].is_null() {
-        let allowed = if theirs["enum"].is_null() {
-            &theirs["allOf"][0]["enum"]
-        } else {
-            &theirs["enum"]
-        };
+        let allowed = if theirs["enum"].is_null() { &theirs["allOf"][0]["enum"] } else { &theirs["enum"] };
         if allowed.is_null() || !set(allowed).is_subset(&set(&ours["enum"])) {
             problem(format!("enum {allowed} is {}", ours["enum"]));
         }
@@ -169,63 +127,37 @@ fn compare(path: &str, theirs: &Value, ours: &Value, problems: &mut Vec<String>)
         }
     }
     for key in ["maxLength", "maxItems", "maxProperties", "maximum"] {
-        let (their, our) = (
-            theirs[key].as_f64().unwrap_or(f64::INFINITY),
-            ours[key].as_f64().unwrap_or(f64::INFINITY),
-        );
+        let (their, our) = (theirs[key].as_f64().unwrap_or(f64::INFINITY), ours[key].as_f64().unwrap_or(f64::INFINITY));
         if our < their {
             problem(format!("{key} is stricter"));
         }
     }
     for key in ["minLength", "minItems", "minProperties", "minimum"] {
-        let (their, our) = (
-            theirs[key].as_f64().unwrap_or(f64::NEG_INFINITY),
-            ours[key].as_f64().unwrap_or(f64::NEG_INFINITY),
-        );
+        let (their, our) =
+            (theirs[key].as_f64().unwrap_or(f64::NEG_INFINITY), ours[key].as_f64().unwrap_or(f64::NEG_INFINITY));
         if our > their {
             problem(format!("{key} is stricter"));
         }
     }
     if !set(&ours["required"]).is_subset(&set(&theirs["required"])) {
-        problem(format!(
-            "required {} is {}",
-            theirs["required"], ours["required"]
-        ));
+        problem(format!("required {} is {}", theirs["required"], ours["required"]));
     }
     if theirs["default"] != ours["default"] && !theirs["default"].is_null() {
-        problem(format!(
-            "default {} is {}",
-            theirs["default"], ours["default"]
-        ));
+        problem(format!("default {} is {}", theirs["default"], ours["default"]));
     }
     let rules = |value: &Value| -> BTreeSet<String> {
-        let rules = value["x-kubernetes-validations"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let rules = value["x-kubernetes-validations"].as_array().cloned().unwrap_or_default();
         rules
             .iter()
-            .map(|rule| {
-                rule["rule"]
-                    .as_str()
-                    .unwrap()
-                    .split_whitespace()
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            })
+            .map(|rule| rule["rule"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
             .collect()
     };
     if !rules(ours).is_subset(&rules(theirs)) {
         problem(format!("rules {:?}", rules(ours)));
     }
-    for key in [
-        "x-kubernetes-list-type",
-        "x-kubernetes-map-type",
-        "x-kubernetes-list-map-keys",
-    ] {
+    for key in ["x-kubernetes-list-type", "x-kubernetes-map-type", "x-kubernetes-list-map-keys"] {
         // Lists and structs without a word are atomic and granular: saying so changes nothing.
-        let silent =
-            theirs[key] == "atomic" && key == "x-kubernetes-list-type" && ours[key].is_null();
+        let silent = theirs[key] == "atomic" && key == "x-kubernetes-list-type" && ours[key].is_null();
         if theirs[key] != ours[key] && !silent && !open {
             problem(format!("{key} {} is {}", theirs[key], ours[key]));
         }
@@ -239,12 +171,7 @@ fn compare(path: &str, theirs: &Value, ours: &Value, problems: &mut Vec<String>)
     }
     for key in ["items", "additionalProperties"] {
         if theirs[key].is_object() && !open {
-            compare(
-                &format!("{path}[{key}]"),
-                &theirs[key],
-                &ours[key],
-                problems,
-            );
+            compare(&format!("{path}[{key}]"), &theirs[key], &ours[key], problems);
         }
     }
 }
@@ -252,13 +179,8 @@ fn compare(path: &str, theirs: &Value, ours: &Value, problems: &mut Vec<String>)
 #[test]
 fn what_their_programs_wrote_comes_through_unharmed() {
     let Some(crds) = folder() else { return };
-    let folder = std::env::var_os("KUBE_BIND_GO_RECORDINGS")
-        .map_or_else(|| crds.join("../recordings"), PathBuf::from);
-    assert!(
-        folder.is_dir(),
-        "KUBE_BIND_GO_RECORDINGS: {} is not a folder",
-        folder.display()
-    );
+    let folder = std::env::var_os("KUBE_BIND_GO_RECORDINGS").map_or_else(|| crds.join("../recordings"), PathBuf::from);
+    assert!(folder.is_dir(), "KUBE_BIND_GO_RECORDINGS: {} is not a folder", folder.display());
     let mut files = Vec::new();
     collect(&folder, &mut files);
     let mut kinds = BTreeSet::new();
@@ -280,10 +202,7 @@ fn what_their_programs_wrote_comes_through_unharmed() {
         "ClusterBinding",
         "Collection",
     ];
-    assert!(
-        expected.iter().all(|kind| kinds.contains(*kind)),
-        "{kinds:?}"
-    );
+    assert!(expected.iter().all(|kind| kinds.contains(*kind)), "{kinds:?}");
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -291,10 +210,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect(&path, files);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "yaml")
-        {
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
             files.push(path);
         }
     }
@@ -334,11 +250,7 @@ fn contained(path: &str, before: &Value, after: &Value) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             for (key, value) in before {
-                contained(
-                    &format!("{path}.{key}"),
-                    value,
-                    after.get(key).unwrap_or(&Value::Null),
-                );
+                contained(&format!("{path}.{key}"), value, after.get(key).unwrap_or(&Value::Null));
             }
         }
         (Value::Array(before), Value::Array(after)) => {
@@ -356,15 +268,9 @@ fn contained(path: &str, before: &Value, after: &Value) {
 fn sparse_objects_are_read() {
     let read = |value: Value| serde_json::from_value::<APIServiceNamespace>(value).unwrap();
     let metadata = serde_json::json!({"name": "default"});
+    assert_eq!(read(serde_json::json!({"metadata": metadata})).spec, APIServiceNamespaceSpec {});
     assert_eq!(
-        read(serde_json::json!({"metadata": metadata})).spec,
-        APIServiceNamespaceSpec {}
-    );
-    assert_eq!(
-        read(serde_json::json!({"metadata": metadata, "spec": {}, "status": {}}))
-            .status
-            .unwrap()
-            .namespace,
+        read(serde_json::json!({"metadata": metadata, "spec": {}, "status": {}})).status.unwrap().namespace,
         None
     );
     let request: BindableResourcesRequest = serde_json::from_str(
@@ -372,10 +278,6 @@ fn sparse_objects_are_read() {
     )
     .unwrap();
     assert_eq!(request.spec.cluster_identity.identity, "x");
-    let claim: StatedClaim =
-        serde_json::from_str(r#"{"resource":"secrets","selector":{}}"#).unwrap();
-    assert_eq!(
-        (claim.state(), claim.claim.group.as_str()),
-        (ClaimState::Pending, "")
-    );
+    let claim: StatedClaim = serde_json::from_str(r#"{"resource":"secrets","selector":{}}"#).unwrap();
+    assert_eq!((claim.state(), claim.claim.group.as_str()), (ClaimState::Pending, ""));
 }

@@ -41,7 +41,9 @@ where
     loop {
         match check().await {
             Ok(value) => return value,
-            Err(seen) => assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs()),
+            Err(seen) => {
+                assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs())
+            }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -45,7 +45,8 @@ async fn work(api: &Api, service: &Service, object: &Value) -> Result<(), kube_c
     if object["status"] == status {
         return Ok(());
     }
-    let owner = json!([{"apiVersion": object["apiVersion"], "kind": service.kind, "name": text("name"), "uid": text("uid")}]);
+    let owner =
+        json!([{"apiVersion": object["apiVersion"], "kind": service.kind, "name": text("name"), "uid": text("uid")}]);
     if let Some(name) = service.secret_of(object)
         && !text("namespace").is_empty()
     {

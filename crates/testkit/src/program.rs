@@ -128,7 +128,10 @@ pub fn kubectl() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join("kubectl")).find(|file| file.is_file());
     if found.is_none() {
-        assert!(std::env::var_os("KUBE_BIND_REQUIRE_TOOLS").is_none(), "kubectl is not on PATH, and KUBE_BIND_REQUIRE_TOOLS is set");
+        assert!(
+            std::env::var_os("KUBE_BIND_REQUIRE_TOOLS").is_none(),
+            "kubectl is not on PATH, and KUBE_BIND_REQUIRE_TOOLS is set"
+        );
         eprintln!("skipped: there is no kubectl on PATH");
     }
     found

@@ -23,10 +23,7 @@ pub enum PathElement {
 impl PathElement {
     /// An item of a list of type map.
     pub fn key(keys: &Map<String, Value>) -> Self {
-        let keys = keys
-            .iter()
-            .map(|(k, v)| (k.clone(), canonical(v)))
-            .collect();
+        let keys = keys.iter().map(|(k, v)| (k.clone(), canonical(v))).collect();
         Self::Key(Value::Object(keys).to_string())
     }
 
@@ -212,10 +209,7 @@ impl FieldSet {
 
     /// Visits every element with its subset, to build a set of the same shape: `f` says whether the element becomes a
     /// member (given whether it is one) and what is below it.
-    pub(super) fn map_elements(
-        &self,
-        mut f: impl FnMut(&PathElement, bool, &FieldSet) -> (bool, FieldSet),
-    ) -> Self {
+    pub(super) fn map_elements(&self, mut f: impl FnMut(&PathElement, bool, &FieldSet) -> (bool, FieldSet)) -> Self {
         let mut entries = BTreeMap::new();
         for (element, entry) in &self.entries {
             let (member, below) = f(element, entry.member, &entry.below);
@@ -251,10 +245,8 @@ impl FieldSet {
             }
             let element = PathElement::decode(key)?;
             let inner = below.as_object()?;
-            let entry = Entry {
-                member: inner.is_empty() || inner.contains_key("."),
-                below: Self::from_fields_v1(below)?,
-            };
+            let entry =
+                Entry { member: inner.is_empty() || inner.contains_key("."), below: Self::from_fields_v1(below)? };
             entries.insert(element, entry);
         }
         Some(Self { entries })

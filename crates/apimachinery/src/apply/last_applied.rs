@@ -18,11 +18,7 @@ const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MAX_ANNOTATION: usize = 256 * 1024;
 
 fn annotation(object: &Value) -> Option<&str> {
-    object
-        .get("metadata")?
-        .get("annotations")?
-        .get(ANNOTATION)?
-        .as_str()
+    object.get("metadata")?.get("annotations")?.get(ANNOTATION)?.as_str()
 }
 
 /// The conflicts that are not about fields as the last client-side apply left them. A field that somebody changed since
@@ -36,17 +32,10 @@ pub(super) fn refused(live: &Value, conflicts: &[Conflict], root: &Node) -> Vec<
     let changed = typed::compare(root, &last, live).set();
     let mut allowed = typed::field_set(root, &last).difference(&changed).paths();
     // The annotation itself is kubectl's.
-    allowed.push(
-        ["metadata", "annotations", ANNOTATION]
-            .map(|name| super::PathElement::Field(name.to_owned()))
-            .to_vec(),
-    );
+    allowed
+        .push(["metadata", "annotations", ANNOTATION].map(|name| super::PathElement::Field(name.to_owned())).to_vec());
     let allowed: Vec<String> = allowed.iter().map(|path| display(path)).collect();
-    conflicts
-        .iter()
-        .filter(|c| !allowed.contains(&c.path))
-        .cloned()
-        .collect()
+    conflicts.iter().filter(|c| !allowed.contains(&c.path)).cloned().collect()
 }
 
 /// Rewrites the annotation of an object that has one.

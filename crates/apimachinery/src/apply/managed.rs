@@ -113,9 +113,7 @@ impl Managed {
         let entries = object.pointer("/metadata/managedFields");
         let owners = match entries {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(entries)) => {
-                entries.iter().map(Owner::decode).collect::<Option<_>>()?
-            }
+            Some(Value::Array(entries)) => entries.iter().map(Owner::decode).collect::<Option<_>>()?,
             Some(_) => return None,
         };
         Some(Self { owners })
@@ -131,29 +129,17 @@ impl Managed {
         let Some(object) = object.as_object_mut() else {
             return;
         };
-        let metadata = object
-            .entry("metadata")
-            .or_insert_with(|| Value::Object(Map::new()));
+        let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
         if metadata.is_null() {
             *metadata = Value::Object(Map::new());
         }
         let Some(metadata) = metadata.as_object_mut() else {
             return;
         };
-        let mut owners: Vec<&Owner> = self
-            .owners
-            .iter()
-            .filter(|owner| !owner.fields.is_empty())
-            .collect();
+        let mut owners: Vec<&Owner> = self.owners.iter().filter(|owner| !owner.fields.is_empty()).collect();
         owners.sort_by(|a, b| {
             let key = |o: &Owner| {
-                (
-                    o.operation,
-                    o.time.clone(),
-                    o.manager.clone(),
-                    o.api_version.clone(),
-                    o.subresource.clone(),
-                )
+                (o.operation, o.time.clone(), o.manager.clone(), o.api_version.clone(), o.subresource.clone())
             };
             key(a).cmp(&key(b))
         });
@@ -190,9 +176,8 @@ impl Managed {
         if count <= MAX_UPDATERS {
             return;
         }
-        let (mut updaters, appliers): (Vec<Owner>, Vec<Owner>) = std::mem::take(&mut self.owners)
-            .into_iter()
-            .partition(updates);
+        let (mut updaters, appliers): (Vec<Owner>, Vec<Owner>) =
+            std::mem::take(&mut self.owners).into_iter().partition(updates);
         self.owners = appliers;
         updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
         let mut buckets: Vec<Owner> = Vec::new();
@@ -202,10 +187,7 @@ impl Managed {
                 rest.push(owner);
                 continue;
             }
-            match buckets
-                .iter_mut()
-                .find(|b| b.api_version == owner.api_version)
-            {
+            match buckets.iter_mut().find(|b| b.api_version == owner.api_version) {
                 Some(bucket) => {
                     bucket.manager = "ancient-changes".to_owned();
                     bucket.subresource = String::new();
@@ -230,7 +212,5 @@ impl Managed {
 
 /// A time as managedFields store it: RFC 3339, seconds, UTC.
 pub(super) fn stamp(now: Timestamp) -> String {
-    Timestamp::from_second(now.as_second())
-        .unwrap_or(now)
-        .to_string()
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }

@@ -101,10 +101,7 @@ pub enum ApplyError {
 /// The text of a conflict error, as kubectl shows it.
 fn conflicts_text(conflicts: &[Conflict]) -> String {
     if let [only] = conflicts {
-        return format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            only.manager, only.path
-        );
+        return format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.path);
     }
     let mut text = format!("Apply failed with {} conflicts: ", conflicts.len());
     let mut last = None;
@@ -187,40 +184,28 @@ pub fn apply(
     schema: &Structural,
 ) -> Result<Value, ApplyError> {
     if options.manager.is_empty() {
-        return Err(ApplyError::BadRequest(
-            "fieldManager: Required value: is required for apply patch".to_owned(),
-        ));
+        return Err(ApplyError::BadRequest("fieldManager: Required value: is required for apply patch".to_owned()));
     }
     if let Some(Value::Array(entries)) = config.pointer("/metadata/managedFields")
         && !entries.is_empty()
     {
-        return Err(ApplyError::BadRequest(
-            "metadata.managedFields must be nil".to_owned(),
-        ));
+        return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_owned()));
     }
     let root = object::root(schema.root());
     let config = object::without_managed_fields(config);
     let mut errors = Vec::new();
     typed::check(&root, &config, "", &mut errors);
     if !errors.is_empty() {
-        return Err(ApplyError::Typed {
-            object: object::described(&config),
-            errors,
-        });
+        return Err(ApplyError::Typed { object: object::described(&config), errors });
     }
     let said = &config;
     let config = object::owned_part(&config, options.reset);
     match try_apply(live, &config, options, &root) {
         // `kubectl apply --server-side` after client-side apply: what that applied may be taken over.
         Err(ApplyError::Conflicts(conflicts)) if options.manager == last_applied::MANAGER => {
-            let refused = live.map_or_else(Vec::new, |live| {
-                last_applied::refused(live, &conflicts, &root)
-            });
+            let refused = live.map_or_else(Vec::new, |live| last_applied::refused(live, &conflicts, &root));
             if refused.is_empty() {
-                let forced = ApplyOptions {
-                    force: true,
-                    ..options.clone()
-                };
+                let forced = ApplyOptions { force: true, ..options.clone() };
                 try_apply(live, &config, &forced, &root)
             } else {
                 Err(ApplyError::Conflicts(refused))
@@ -244,28 +229,15 @@ pub fn equal_but_times(a: &Value, b: &Value) -> bool {
             owner.time = None;
         }
         managed.owners.sort_by(|a, b| {
-            let key = |o: &Owner| {
-                (
-                    o.operation,
-                    o.manager.clone(),
-                    o.api_version.clone(),
-                    o.subresource.clone(),
-                )
-            };
+            let key = |o: &Owner| (o.operation, o.manager.clone(), o.api_version.clone(), o.subresource.clone());
             key(a).cmp(&key(b))
         });
         Some(managed)
     }
-    managed(a) == managed(b)
-        && object::without_managed_fields(a) == object::without_managed_fields(b)
+    managed(a) == managed(b) && object::without_managed_fields(a) == object::without_managed_fields(b)
 }
 
-fn try_apply(
-    live: Option<&Value>,
-    config: &Value,
-    options: &ApplyOptions,
-    root: &Node,
-) -> Result<Value, ApplyError> {
+fn try_apply(live: Option<&Value>, config: &Value, options: &ApplyOptions, root: &Node) -> Result<Value, ApplyError> {
     let now = stamp(options.now);
     let nothing = Value::Object(Map::new());
     let old = live.map(object::without_managed_fields).unwrap_or(nothing);
@@ -293,9 +265,7 @@ fn try_apply(
         Some(last) => give_up(&merged, last, &managed, root),
         None => merged,
     };
-    let comparison = options
-        .reset
-        .filter_comparison(typed::compare(root, &old, &new));
+    let comparison = options.reset.filter_comparison(typed::compare(root, &old, &new));
     take_over(&mut managed, &me, &comparison, options.force)?;
     // A new order alone changes the object, though nobody's fields.
     let unchanged = live.is_some() && typed::equal(&old, &new);
@@ -317,11 +287,7 @@ fn before_first_apply(old: &Value, now: &str, root: &Node) -> Owner {
     Owner {
         manager: "before-first-apply".to_owned(),
         operation: Operation::Update,
-        api_version: old
-            .get("apiVersion")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned(),
+        api_version: old.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned(),
         subresource: String::new(),
         time: Some(now.to_owned()),
         fields: typed::compare(root, &nothing, old).set(),
@@ -346,37 +312,22 @@ fn give_up(merged: &Value, last: &Owner, managed: &Managed, root: &Node) -> Valu
     // All that was applied the last time goes ...
     let bare = without(&before);
     // ... but what anybody owns (this configuration, too) stays ...
-    let owned = managed
-        .owners
-        .iter()
-        .fold(FieldSet::default(), |all, owner| all.union(&owner.fields));
+    let owned = managed.owners.iter().fold(FieldSet::default(), |all, owner| all.union(&owner.fields));
     let kept = whole(&typed::field_set(root, &bare)).union(&whole(&owned));
     let pruned = without(&all.difference(&kept));
     // ... and so does what nobody owns.
     let left = whole(&typed::field_set(root, &pruned));
-    without(
-        &all.difference(&left)
-            .intersection(&before)
-            .difference(&whole(&owned)),
-    )
+    without(&all.difference(&left).intersection(&before).difference(&whole(&owned)))
 }
 
 /// Takes changed fields from their owners, or reports the conflicts.
-fn take_over(
-    managed: &mut Managed,
-    me: &Owner,
-    comparison: &Comparison,
-    force: bool,
-) -> Result<(), ApplyError> {
+fn take_over(managed: &mut Managed, me: &Owner, comparison: &Comparison, force: bool) -> Result<(), ApplyError> {
     let changed = comparison.set();
     if !force {
         let mut conflicts = Vec::new();
         for owner in managed.owners.iter().filter(|owner| !owner.is(me)) {
             for path in owner.fields.intersection(&changed).paths() {
-                conflicts.push(Conflict {
-                    manager: owner.shown(),
-                    path: display(&path),
-                });
+                conflicts.push(Conflict { manager: owner.shown(), path: display(&path) });
             }
         }
         if !conflicts.is_empty() {
@@ -404,12 +355,7 @@ fn finish(managed: &mut Managed) {
 /// belongs to the updater now. `managedFields: [{}]` in `new` resets all ownership; absent, `[]` or malformed
 /// managedFields in `new` mean the ones of `old`. Objects without any managedFields are not tracked until the first
 /// apply. Call it on the object as it will be stored (defaulted, ignored fields restored).
-pub fn track_update(
-    old: Option<&Value>,
-    new: &mut Value,
-    options: &UpdateOptions,
-    schema: &Structural,
-) {
+pub fn track_update(old: Option<&Value>, new: &mut Value, options: &UpdateOptions, schema: &Structural) {
     let stored = old.and_then(Managed::decode).unwrap_or_default();
     let mut managed = if !options.subresource.is_empty() {
         stored
@@ -430,9 +376,7 @@ pub fn track_update(
     reconcile(&mut managed, &root);
     let nothing = Value::Object(Map::new());
     let before = old.map(object::without_managed_fields).unwrap_or(nothing);
-    let comparison = options
-        .reset
-        .filter_comparison(typed::compare(&root, &before, &after));
+    let comparison = options.reset.filter_comparison(typed::compare(&root, &before, &after));
     if !comparison.is_same() {
         let lost = comparison.set().union(&comparison.removed);
         let mut me = Owner {
@@ -441,11 +385,7 @@ pub fn track_update(
                 name => name.to_owned(),
             },
             operation: Operation::Update,
-            api_version: new
-                .get("apiVersion")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned(),
+            api_version: new.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned(),
             subresource: options.subresource.clone(),
             time: None,
             fields: comparison.set(),

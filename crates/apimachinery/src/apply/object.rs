@@ -29,24 +29,13 @@ pub(super) static NEVER_OWNED: LazyLock<FieldSet> = LazyLock::new(|| {
         &["metadata", "managedFields"],
         &["metadata", "resourceVersion"],
     ];
-    PATHS
-        .iter()
-        .map(|path| {
-            path.iter()
-                .map(|name| PathElement::Field((*name).to_owned()))
-                .collect()
-        })
-        .collect()
+    PATHS.iter().map(|path| path.iter().map(|name| PathElement::Field((*name).to_owned())).collect()).collect()
 });
 
 /// The schema of a whole object. Children are shared, so this copies one level of names.
 pub(super) fn root(node: &Arc<Node>) -> Node {
     let mut root = (**node).clone();
-    let fixed = [
-        ("apiVersion", &metadata::TEXT),
-        ("kind", &metadata::TEXT),
-        ("metadata", &metadata::NODE),
-    ];
+    let fixed = [("apiVersion", &metadata::TEXT), ("kind", &metadata::TEXT), ("metadata", &metadata::NODE)];
     for (name, node) in fixed {
         root.properties.insert(name.to_owned(), Arc::clone(node));
     }
@@ -79,9 +68,7 @@ pub(super) fn owned_part(config: &Value, reset: ResetFields) -> Value {
     let Some(map) = config.as_object_mut() else {
         return config;
     };
-    map.retain(|name, _| {
-        matches!(name.as_str(), "apiVersion" | "kind" | "metadata") || !reset.ignores(name)
-    });
+    map.retain(|name, _| matches!(name.as_str(), "apiVersion" | "kind" | "metadata") || !reset.ignores(name));
     if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
         metadata.retain(|name, _| {
             let identity = matches!(name.as_str(), "name" | "namespace" | "generateName");
@@ -93,19 +80,9 @@ pub(super) fn owned_part(config: &Value, reset: ResetFields) -> Value {
 
 /// `namespace/name; group/version, Kind=Kind`.
 pub(super) fn described(object: &Value) -> String {
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let version = text("/apiVersion");
     // Types of the core group are written with a leading slash.
     let slash = if version.contains('/') { "" } else { "/" };
-    format!(
-        "{}/{}; {slash}{version}, Kind={}",
-        text("/metadata/namespace"),
-        text("/metadata/name"),
-        text("/kind")
-    )
+    format!("{}/{}; {slash}{version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"))
 }

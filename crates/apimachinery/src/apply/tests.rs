@@ -46,31 +46,17 @@ fn update(manager: &str) -> UpdateOptions {
 }
 
 fn owners(object: &Value) -> Vec<String> {
-    Managed::decode(object)
-        .unwrap()
-        .owners
-        .iter()
-        .map(|o| o.manager.clone())
-        .collect()
+    Managed::decode(object).unwrap().owners.iter().map(|o| o.manager.clone()).collect()
 }
 
 #[test]
 fn conflicts_name_owner_and_field() {
     let schema = schema();
-    let live = apply(
-        None,
-        &object(json!({"list": [{"k": 1, "v": "a"}], "text": "x"})),
-        &options("a", false),
-        &schema,
-    )
-    .unwrap();
-    let error = apply(
-        Some(&live),
-        &object(json!({"list": [{"k": 1, "v": "b"}], "text": "y"})),
-        &options("b", false),
-        &schema,
-    )
-    .unwrap_err();
+    let live = apply(None, &object(json!({"list": [{"k": 1, "v": "a"}], "text": "x"})), &options("a", false), &schema)
+        .unwrap();
+    let error =
+        apply(Some(&live), &object(json!({"list": [{"k": 1, "v": "b"}], "text": "y"})), &options("b", false), &schema)
+            .unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 2 conflicts: conflicts with \"a\":\n- .spec.text\n- .spec.list[k=1].v"
@@ -90,13 +76,7 @@ fn a_configuration_must_not_carry_managed_fields() {
 #[test]
 fn what_the_server_sets_is_no_change() {
     let schema = schema();
-    let mut live = apply(
-        None,
-        &object(json!({"text": "x"})),
-        &options("a", false),
-        &schema,
-    )
-    .unwrap();
+    let mut live = apply(None, &object(json!({"text": "x"})), &options("a", false), &schema).unwrap();
     live["metadata"]["uid"] = json!("u");
     live["metadata"]["resourceVersion"] = json!("7");
     live["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -147,36 +127,15 @@ fn a_field_that_became_atomic_is_owned_as_a_whole() {
         "type": "object", "properties": {"map": {"type": "object", "x-kubernetes-map-type": "atomic",
             "additionalProperties": {"type": "string"}}}}}}))
     .unwrap();
-    let live = apply(
-        None,
-        &object(json!({"map": {"a": "1"}})),
-        &options("a", false),
-        &granular,
-    )
-    .unwrap();
-    let error = apply(
-        Some(&live),
-        &object(json!({"map": {"b": "1"}})),
-        &options("b", false),
-        &atomic,
-    )
-    .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Apply failed with 1 conflict: conflict with \"a\": .spec.map"
-    );
+    let live = apply(None, &object(json!({"map": {"a": "1"}})), &options("a", false), &granular).unwrap();
+    let error = apply(Some(&live), &object(json!({"map": {"b": "1"}})), &options("b", false), &atomic).unwrap_err();
+    assert_eq!(error.to_string(), "Apply failed with 1 conflict: conflict with \"a\": .spec.map");
 }
 
 #[test]
 fn times_alone_are_no_difference() {
     let schema = schema();
-    let a = apply(
-        None,
-        &object(json!({"text": "x"})),
-        &options("a", false),
-        &schema,
-    )
-    .unwrap();
+    let a = apply(None, &object(json!({"text": "x"})), &options("a", false), &schema).unwrap();
     let mut b = a.clone();
     b["metadata"]["managedFields"][0]["time"] = json!("2030-01-01T00:00:00Z");
     assert!(equal_but_times(&a, &b));
@@ -190,13 +149,7 @@ fn malformed_managed_fields_are_ignored() {
     let mut live = object(json!({"text": "x"}));
     live["metadata"]["managedFields"] = json!([{"manager": "a", "operation": "Apply", "fieldsType": "FieldsV1",
         "fieldsV1": {"q:spec": {}}}]);
-    let new = apply(
-        Some(&live),
-        &object(json!({"text": "x"})),
-        &options("b", false),
-        &schema,
-    )
-    .unwrap();
+    let new = apply(Some(&live), &object(json!({"text": "x"})), &options("b", false), &schema).unwrap();
     assert_eq!(owners(&new), ["b", "before-first-apply"]);
 }
 
@@ -208,17 +161,10 @@ fn spec() -> impl Strategy<Value = Value> {
     let text = prop::option::of(word());
     let set = prop::option::of(prop::collection::btree_set(word(), 0..3));
     let map = prop::option::of(prop::collection::btree_map(word(), word(), 0..3));
-    let list = prop::option::of(prop::collection::btree_map(
-        0..3_u8,
-        prop::option::of(word()),
-        0..3,
-    ));
+    let list = prop::option::of(prop::collection::btree_map(0..3_u8, prop::option::of(word()), 0..3));
     let atomic = prop::option::of(prop::collection::vec(0..3_u8, 0..3));
-    let free = prop::option::of(prop::collection::btree_map(
-        word(),
-        prop::collection::btree_map(word(), 0..2_u8, 0..2),
-        0..2,
-    ));
+    let free =
+        prop::option::of(prop::collection::btree_map(word(), prop::collection::btree_map(word(), 0..2_u8, 0..2), 0..2));
     (text, set, map, list, atomic, free).prop_map(|(text, set, map, list, atomic, free)| {
         let mut spec = json!({});
         if let Some(text) = text {
@@ -257,13 +203,7 @@ fn run(history: &[(u8, bool, Value)], schema: &Structural) -> Option<Value> {
     for (who, applies, spec) in history {
         let manager = format!("m{who}");
         if *applies {
-            live = apply(
-                live.as_ref(),
-                &object(spec.clone()),
-                &options(&manager, true),
-                schema,
-            )
-            .ok();
+            live = apply(live.as_ref(), &object(spec.clone()), &options(&manager, true), schema).ok();
         } else {
             let mut new = object(spec.clone());
             track_update(live.as_ref(), &mut new, &update(&manager), schema);
@@ -276,12 +216,10 @@ fn run(history: &[(u8, bool, Value)], schema: &Structural) -> Option<Value> {
 /// All configured leaves are in the object.
 fn holds(object: &Value, config: &Value) -> bool {
     match (object, config) {
-        (Value::Object(object), Value::Object(config)) => config
-            .iter()
-            .all(|(k, v)| object.get(k).is_some_and(|o| holds(o, v))),
-        (Value::Array(object), Value::Array(config)) => {
-            config.iter().all(|v| object.iter().any(|o| holds(o, v)))
+        (Value::Object(object), Value::Object(config)) => {
+            config.iter().all(|(k, v)| object.get(k).is_some_and(|o| holds(o, v)))
         }
+        (Value::Array(object), Value::Array(config)) => config.iter().all(|v| object.iter().any(|o| holds(o, v))),
         _ => object == config,
     }
 }

@@ -58,15 +58,13 @@ fn declared<'a>(node: &'a Node, name: &str) -> Option<&'a Arc<Node>> {
 
 /// The node of a field; None if the schema does not declare it.
 fn field<'a>(node: &'a Node, name: &str) -> Option<&'a Arc<Node>> {
-    declared(node, name)
-        .or(node.additional.as_ref())
-        .or_else(|| {
-            // An object without any declared field is typed by what it holds.
-            let open = node.preserve_unknown
-                || node.kind == NodeType::Any
-                || (node.properties.is_empty() && node.additional.is_none());
-            open.then(|| &*OPEN)
-        })
+    declared(node, name).or(node.additional.as_ref()).or_else(|| {
+        // An object without any declared field is typed by what it holds.
+        let open = node.preserve_unknown
+            || node.kind == NodeType::Any
+            || (node.properties.is_empty() && node.additional.is_none());
+        open.then(|| &*OPEN)
+    })
 }
 
 fn field_or_open<'a>(node: &'a Node, name: &str) -> &'a Arc<Node> {
@@ -89,9 +87,7 @@ fn as_list(value: Option<&Value>) -> Option<&[Value]> {
 fn item_element(node: &Node, item: &Value) -> Result<PathElement, String> {
     if node.list_type == ListType::Set {
         return match item {
-            Value::Null => {
-                Err("associative list without keys has an element that's an explicit null".into())
-            }
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
             _ => Ok(PathElement::value(item)),
         };
     }
@@ -119,9 +115,7 @@ fn item_element(node: &Node, item: &Value) -> Result<PathElement, String> {
 
 /// Items by identity; items without one are left out (they do not pass validation).
 fn indexed<'a>(node: &Node, list: &'a [Value]) -> Vec<(PathElement, &'a Value)> {
-    list.iter()
-        .filter_map(|item| Some((item_element(node, item).ok()?, item)))
-        .collect()
+    list.iter().filter_map(|item| Some((item_element(node, item).ok()?, item))).collect()
 }
 
 /// Checks that a configuration fits the schema. Errors read `.spec.x: field not declared in schema`.
@@ -200,10 +194,7 @@ fn go_value(value: &Value) -> String {
             format!("[{}]", list.join(" "))
         }
         Value::Object(map) => {
-            let map: Vec<String> = map
-                .iter()
-                .map(|(name, child)| format!("{name}:{}", go_value(child)))
-                .collect();
+            let map: Vec<String> = map.iter().map(|(name, child)| format!("{name}:{}", go_value(child))).collect();
             format!("map[{}]", map.join(" "))
         }
         scalar => scalar.to_string(),
@@ -282,26 +273,16 @@ pub(super) fn merge(node: &Node, live: Option<&Value>, config: Option<&Value>) -
 fn merge_lists(node: &Node, live: &[Value], config: &[Value]) -> Vec<Value> {
     let ours = indexed(node, live);
     let theirs = indexed(node, config);
-    let of_ours: BTreeMap<&PathElement, &Value> =
-        ours.iter().rev().map(|(e, item)| (e, *item)).collect();
-    let of_theirs: BTreeMap<&PathElement, &Value> =
-        theirs.iter().map(|(e, item)| (e, *item)).collect();
-    let mut shared = theirs
-        .iter()
-        .map(|(e, _)| e)
-        .filter(|e| of_ours.contains_key(e));
+    let of_ours: BTreeMap<&PathElement, &Value> = ours.iter().rev().map(|(e, item)| (e, *item)).collect();
+    let of_theirs: BTreeMap<&PathElement, &Value> = theirs.iter().map(|(e, item)| (e, *item)).collect();
+    let mut shared = theirs.iter().map(|(e, _)| e).filter(|e| of_ours.contains_key(e));
     let mut next_shared = shared.next();
     let mut left = ours.iter().peekable();
     let mut right = theirs.iter().peekable();
     let mut done = std::collections::BTreeSet::new();
     let mut out = Vec::with_capacity(live.len().max(config.len()));
-    let merged = |element: &PathElement| {
-        merge(
-            items(node),
-            of_ours.get(element).copied(),
-            of_theirs.get(element).copied(),
-        )
-    };
+    let merged =
+        |element: &PathElement| merge(items(node), of_ours.get(element).copied(), of_theirs.get(element).copied());
     loop {
         match (left.peek().copied(), right.peek().copied()) {
             (None, None) => return out,
@@ -313,9 +294,7 @@ fn merge_lists(node: &Node, live: &[Value], config: &[Value]) -> Vec<Value> {
                 next_shared = shared.next();
             }
             // Both have it, but its turn comes later in the configuration.
-            (Some((a, _)), Some(_))
-                if of_theirs.contains_key(a) && next_shared.is_some_and(|n| n != a) =>
-            {
+            (Some((a, _)), Some(_)) if of_theirs.contains_key(a) && next_shared.is_some_and(|n| n != a) => {
                 left.next();
             }
             // Only the object has it.
@@ -368,13 +347,7 @@ pub(super) fn compare(node: &Node, old: &Value, new: &Value) -> Comparison {
     out
 }
 
-fn differ(
-    node: &Node,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    path: &mut Vec<PathElement>,
-    out: &mut Comparison,
-) {
+fn differ(node: &Node, old: Option<&Value>, new: Option<&Value>, path: &mut Vec<PathElement>, out: &mut Comparison) {
     if old == new {
         return;
     }
@@ -455,13 +428,7 @@ fn differ_lists(
     for (element, (before, after)) in by_identity {
         path.push(element);
         match (before.as_slice(), after.as_slice()) {
-            ([] | [_], [] | [_]) => differ(
-                items(node),
-                before.first().copied(),
-                after.first().copied(),
-                path,
-                out,
-            ),
+            ([] | [_], [] | [_]) => differ(items(node), before.first().copied(), after.first().copied(), path, out),
             ([_, _, ..], [_, _, ..]) => {
                 if before != after {
                     out.modified.insert(path);
@@ -489,13 +456,9 @@ fn differ_lists(
 pub(super) fn equal(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
-        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| equal(a, b)))
         }
         _ => a == b,
     }
@@ -566,10 +529,6 @@ pub(super) fn reconciled(node: &Node, set: &FieldSet) -> FieldSet {
             NodeType::Any => false,
             _ => true,
         };
-        if atomic && !below.is_empty() {
-            (true, FieldSet::default())
-        } else {
-            (member, reconciled(child, below))
-        }
+        if atomic && !below.is_empty() { (true, FieldSet::default()) } else { (member, reconciled(child, below)) }
     })
 }

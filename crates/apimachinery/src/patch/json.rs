@@ -14,17 +14,13 @@ use super::{MAX_JSON_PATCH_OPERATIONS, PatchError};
 /// [`PatchError::Malformed`] if the patch is no list of operations, [`PatchError::DoesNotApply`] if one does not fit.
 pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
-        return Err(PatchError::Malformed(
-            "a JSON patch must be an array of operations".into(),
-        ));
+        return Err(PatchError::Malformed("a JSON patch must be an array of operations".into()));
     };
     if operations.len() > MAX_JSON_PATCH_OPERATIONS {
         return Err(PatchError::TooLarge(operations.len()));
     }
     if let Some(bad) = operations.iter().find(|o| !o.is_object()) {
-        return Err(PatchError::Malformed(format!(
-            "a JSON patch operation must be an object, not {bad}"
-        )));
+        return Err(PatchError::Malformed(format!("a JSON patch operation must be an object, not {bad}")));
     }
     let mut result = document.clone();
     for operation in operations {
@@ -36,16 +32,11 @@ pub fn json_patch(document: &Value, patch: &Value) -> Result<Value, PatchError> 
 fn run(document: &mut Value, operation: &Value) -> Result<(), String> {
     let text = |field: &str| operation.get(field).and_then(Value::as_str);
     let name = text("op").unwrap_or("unknown");
-    if !matches!(
-        name,
-        "add" | "remove" | "replace" | "move" | "test" | "copy"
-    ) {
+    if !matches!(name, "add" | "remove" | "replace" | "move" | "test" | "copy") {
         return Err(format!("Unexpected kind: {name}"));
     }
     let path = text("path").ok_or_else(|| {
-        format!(
-            "{name} operation failed to decode path: operation missing path field: missing value"
-        )
+        format!("{name} operation failed to decode path: operation missing path field: missing value")
     })?;
     let value = || operation.get("value").cloned().unwrap_or_default();
     let from = || {
@@ -55,9 +46,7 @@ fn run(document: &mut Value, operation: &Value) -> Result<(), String> {
     };
     match name {
         "add" => add(document, path, value()).map_err(|e| in_operation("add", path, e)),
-        "remove" => remove(document, path)
-            .map(drop)
-            .map_err(|e| in_operation("remove", path, e)),
+        "remove" => remove(document, path).map(drop).map_err(|e| in_operation("remove", path, e)),
         "replace" => replace(document, path, value()),
         "move" => {
             let from = from()?;
@@ -66,11 +55,8 @@ fn run(document: &mut Value, operation: &Value) -> Result<(), String> {
         }
         "copy" => {
             let from = from()?;
-            let copied = lookup(document, from)
-                .map_err(|e| in_operation("copy", from, e))?
-                .cloned();
-            add(document, path, copied.unwrap_or_default())
-                .map_err(|e| in_operation("copy", path, e))
+            let copied = lookup(document, from).map_err(|e| in_operation("copy", from, e))?.cloned();
+            add(document, path, copied.unwrap_or_default()).map_err(|e| in_operation("copy", path, e))
         }
         _ => test(document, path, &value()),
     }
@@ -84,9 +70,7 @@ enum Problem {
 fn in_operation(name: &str, path: &str, problem: Problem) -> String {
     match problem {
         Problem::NoPath => {
-            format!(
-                "{name} operation does not apply: doc is missing path: \"{path}\": missing value"
-            )
+            format!("{name} operation does not apply: doc is missing path: \"{path}\": missing value")
         }
         Problem::Other(text) => format!("error in {name} for path: '{path}': {text}"),
     }
@@ -100,11 +84,7 @@ fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, Str
     for segment in segments {
         current = child_mut(current, &segment).ok_or(Problem::NoPath)?;
     }
-    if current.is_object() || current.is_array() {
-        Ok((current, last))
-    } else {
-        Err(Problem::NoPath)
-    }
+    if current.is_object() || current.is_array() { Ok((current, last)) } else { Err(Problem::NoPath) }
 }
 
 fn decode(segment: &str) -> String {
@@ -124,23 +104,11 @@ fn child_mut<'a>(value: &'a mut Value, segment: &str) -> Option<&'a mut Value> {
 
 /// An index into a list of this length; negative ones count from the end.
 fn index(segment: &str, length: usize) -> Result<usize, Problem> {
-    let number: i64 = segment.parse().map_err(|_| {
-        Problem::Other(format!("strconv.Atoi: parsing {segment:?}: invalid syntax"))
-    })?;
-    let invalid = || {
-        Problem::Other(format!(
-            "Unable to access invalid index: {number}: invalid index referenced"
-        ))
-    };
-    let at = if number < 0 {
-        number + i64::try_from(length).unwrap_or(i64::MAX)
-    } else {
-        number
-    };
-    usize::try_from(at)
-        .ok()
-        .filter(|at| *at < length)
-        .ok_or_else(invalid)
+    let number: i64 =
+        segment.parse().map_err(|_| Problem::Other(format!("strconv.Atoi: parsing {segment:?}: invalid syntax")))?;
+    let invalid = || Problem::Other(format!("Unable to access invalid index: {number}: invalid index referenced"));
+    let at = if number < 0 { number + i64::try_from(length).unwrap_or(i64::MAX) } else { number };
+    usize::try_from(at).ok().filter(|at| *at < length).ok_or_else(invalid)
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Problem> {
@@ -166,11 +134,9 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Problem> {
 
 fn remove(document: &mut Value, path: &str) -> Result<Value, Problem> {
     match parent(document, path)? {
-        (Value::Object(fields), key) => fields.remove(&key).ok_or_else(|| {
-            Problem::Other(format!(
-                "Unable to remove nonexistent key: {key}: missing value"
-            ))
-        }),
+        (Value::Object(fields), key) => fields
+            .remove(&key)
+            .ok_or_else(|| Problem::Other(format!("Unable to remove nonexistent key: {key}: missing value"))),
         (Value::Array(items), key) => {
             let at = index(&key, items.len())?;
             Ok(items.remove(at))
@@ -187,9 +153,8 @@ fn replace(document: &mut Value, path: &str, value: Value) -> Result<(), String>
         *document = value;
         return Ok(());
     }
-    let missing = |what: &str| {
-        format!("replace operation does not apply: doc is missing {what}: {path}: missing value")
-    };
+    let missing =
+        |what: &str| format!("replace operation does not apply: doc is missing {what}: {path}: missing value");
     match parent(document, path).map_err(|_| missing("path"))? {
         (Value::Object(fields), key) => {
             fields.insert(key, value);
@@ -219,11 +184,7 @@ fn lookup<'a>(document: &'a mut Value, path: &str) -> Result<Option<&'a Value>, 
 fn test(document: &mut Value, path: &str, expected: &Value) -> Result<(), String> {
     let failed = || format!("testing value {path} failed: test failed");
     if path.is_empty() {
-        return if equal(document, expected) {
-            Ok(())
-        } else {
-            Err(failed())
-        };
+        return if equal(document, expected) { Ok(()) } else { Err(failed()) };
     }
     let actual = lookup(document, path).map_err(|problem| match problem {
         Problem::NoPath => {
@@ -232,20 +193,14 @@ fn test(document: &mut Value, path: &str, expected: &Value) -> Result<(), String
         other => in_operation("test", path, other),
     })?;
     // absent and null are the same here
-    if equal(actual.unwrap_or(&Value::Null), expected) {
-        Ok(())
-    } else {
-        Err(failed())
-    }
+    if equal(actual.unwrap_or(&Value::Null), expected) { Ok(()) } else { Err(failed()) }
 }
 
 /// Equality with numbers compared by value (`1` and `1.0` are the same).
 fn equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
-        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| equal(v, w)))
         }
@@ -290,9 +245,6 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_patch() {
-        assert!(matches!(
-            json_patch(&json!({}), &json!({})),
-            Err(PatchError::Malformed(_))
-        ));
+        assert!(matches!(json_patch(&json!({}), &json!({})), Err(PatchError::Malformed(_))));
     }
 }

@@ -37,10 +37,7 @@ fn merge(target: &mut Value, patch: &Value) {
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields
-                .iter()
-                .filter(|(_, v)| !v.is_null())
-                .map(|(k, v)| (k.clone(), without_nulls(v)));
+            let kept = fields.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), without_nulls(v)));
             Value::Object(kept.collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),

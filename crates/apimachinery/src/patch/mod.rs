@@ -27,9 +27,7 @@ pub enum PatchError {
     #[error("{0}")]
     DoesNotApply(String),
     /// Too many operations (413).
-    #[error(
-        "The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}"
-    )]
+    #[error("The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {0}")]
     TooLarge(usize),
 }
 
@@ -41,10 +39,8 @@ impl From<PatchError> for StatusError {
             PatchError::DoesNotApply(why) => {
                 let causes = vec![Cause::new("FieldValueInvalid", "patch", why.clone())];
                 let message = "the server rejected our request due to an error in our request";
-                StatusError::new(422, Reason::Invalid, message).with_details(StatusDetails {
-                    causes,
-                    ..StatusDetails::default()
-                })
+                StatusError::new(422, Reason::Invalid, message)
+                    .with_details(StatusDetails { causes, ..StatusDetails::default() })
             }
             PatchError::TooLarge(_) => StatusError::request_entity_too_large(error),
         }
@@ -58,11 +54,7 @@ impl From<PatchError> for StatusError {
 ///
 /// # Errors
 /// When the patch is no object, a directive is malformed, or an item of a merging list lacks its merge key.
-pub fn strategic_merge_patch(
-    original: &Value,
-    patch: &Value,
-    schema: &Structural,
-) -> Result<Value, PatchError> {
+pub fn strategic_merge_patch(original: &Value, patch: &Value, schema: &Structural) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(PatchError::Malformed("invalid JSON document".into()));
     };

@@ -18,11 +18,7 @@ type Object = Map<String, Value>;
 type Schema<'a> = Option<&'a Arc<Node>>;
 
 /// Merges `patch` into `original`.
-pub(super) fn merge_maps(
-    original: Object,
-    mut patch: Object,
-    schema: Schema<'_>,
-) -> Result<Object, PatchError> {
+pub(super) fn merge_maps(original: Object, mut patch: Object, schema: Schema<'_>) -> Result<Object, PatchError> {
     match patch.remove(DIRECTIVE) {
         None => {}
         Some(Value::String(directive)) if directive == "replace" => return Ok(patch),
@@ -51,9 +47,7 @@ pub(super) fn merge_maps(
                     Some(Value::Object(merge_maps(old, new, node)?))
                 }
             }
-            (Some(Value::Array(old)), Value::Array(new)) => {
-                Some(Value::Array(merge_lists(old, new, &key, node)?))
-            }
+            (Some(Value::Array(old)), Value::Array(new)) => Some(Value::Array(merge_lists(old, new, &key, node)?)),
             (_, new) => without_directives(without_nulls(new)),
         };
         if let Some(merged) = merged {
@@ -65,10 +59,7 @@ pub(super) fn merge_maps(
 
 fn unknown_directive(directive: &Value, patch: &Object) -> PatchError {
     let names: Vec<&str> = patch.keys().map(String::as_str).collect();
-    PatchError::Malformed(format!(
-        "unknown patch type: {directive} in map with fields {}",
-        names.join(", ")
-    ))
+    PatchError::Malformed(format!("unknown patch type: {directive} in map with fields {}", names.join(", ")))
 }
 
 fn malformed(text: &str) -> PatchError {
@@ -84,15 +75,10 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Some(keys) = patch.remove(RETAIN_KEYS) else {
         return Ok(());
     };
-    let keys = keys
-        .as_array()
-        .ok_or_else(|| malformed("invalid patch format of retainKeys"))?;
+    let keys = keys.as_array().ok_or_else(|| malformed("invalid patch format of retainKeys"))?;
     let kept = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
     let unlisted = patch.iter().any(|(key, value)| {
-        !value.is_null()
-            && !key.starts_with(DELETE_FROM_LIST)
-            && !key.starts_with(ELEMENT_ORDER)
-            && !kept(key)
+        !value.is_null() && !key.starts_with(DELETE_FROM_LIST) && !key.starts_with(ELEMENT_ORDER) && !kept(key)
     });
     if unlisted {
         return Err(malformed("invalid patch format of retainKeys"));
@@ -102,16 +88,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 }
 
 /// `$setElementOrder/<list>`: merges that list and gives it the order the patch asks for.
-fn set_element_order(
-    original: &mut Object,
-    patch: &mut Object,
-    schema: Schema<'_>,
-) -> Result<(), PatchError> {
-    let keys: Vec<String> = patch
-        .keys()
-        .filter(|k| k.starts_with(ELEMENT_ORDER))
-        .cloned()
-        .collect();
+fn set_element_order(original: &mut Object, patch: &mut Object, schema: Schema<'_>) -> Result<(), PatchError> {
+    let keys: Vec<String> = patch.keys().filter(|k| k.starts_with(ELEMENT_ORDER)).cloned().collect();
     for key in keys {
         let bad = || malformed("invalid patch format of setElementOrder list");
         let Some(Value::Array(order)) = patch.remove(&key) else {
@@ -140,18 +118,10 @@ fn set_element_order(
         let merged = match (old.clone(), new) {
             (Some(old), Some(new)) => merge_lists(old, new, &field, node)?,
             (Some(old), None) => old,
-            (None, Some(new)) => new
-                .into_iter()
-                .filter_map(|v| without_directives(without_nulls(v)))
-                .collect(),
+            (None, Some(new)) => new.into_iter().filter_map(|v| without_directives(without_nulls(v))).collect(),
             (None, None) => continue,
         };
-        let ordered = reorder(
-            merged,
-            &order,
-            old.as_deref().unwrap_or_default(),
-            merge_key,
-        )?;
+        let ordered = reorder(merged, &order, old.as_deref().unwrap_or_default(), merge_key)?;
         original.insert(field, Value::Array(ordered));
     }
     Ok(())
@@ -162,11 +132,7 @@ fn merge_key(node: Schema<'_>) -> Option<&str> {
 }
 
 /// Items of the patch must come in the order of the order list.
-fn check_order(
-    patch: &[Value],
-    order: &[Value],
-    merge_key: Option<&str>,
-) -> Result<(), PatchError> {
+fn check_order(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
     if order.is_empty() {
         return Ok(());
     }
@@ -196,29 +162,19 @@ fn identity<'a>(item: &'a Value, merge_key: Option<&str>) -> Result<&'a Value, P
     let Some(key) = merge_key else {
         return Ok(item);
     };
-    item.get(key).ok_or_else(|| {
-        PatchError::Malformed(format!(
-            "map: {item} does not contain declared merge key: {key}"
-        ))
-    })
+    item.get(key)
+        .ok_or_else(|| PatchError::Malformed(format!("map: {item} does not contain declared merge key: {key}")))
 }
 
 fn delete_from_list(original: &mut Object, field: &str, gone: &Value) -> Result<(), PatchError> {
-    let gone = gone
-        .as_array()
-        .ok_or_else(|| malformed("invalid patch format of primitive list"))?;
+    let gone = gone.as_array().ok_or_else(|| malformed("invalid patch format of primitive list"))?;
     if let Some(Value::Array(items)) = original.get_mut(field) {
         items.retain(|item| !gone.contains(item));
     }
     Ok(())
 }
 
-fn merge_lists(
-    old: Vec<Value>,
-    new: Vec<Value>,
-    field: &str,
-    node: Schema<'_>,
-) -> Result<Vec<Value>, PatchError> {
+fn merge_lists(old: Vec<Value>, new: Vec<Value>, field: &str, node: Schema<'_>) -> Result<Vec<Value>, PatchError> {
     if !strategy(node, "merge") {
         return Ok(new);
     }
@@ -227,9 +183,7 @@ fn merge_lists(
     let before = old.clone();
     let merge_key = merge_key(node);
     let merged = if of_objects {
-        let key = merge_key.ok_or_else(|| {
-            malformed(&format!("cannot merge lists without merge key for {field}"))
-        })?;
+        let key = merge_key.ok_or_else(|| malformed(&format!("cannot merge lists without merge key for {field}")))?;
         merge_items(old, new, key, node.and_then(|n| n.items.as_ref()))?
     } else {
         let mut items = old;
@@ -240,19 +194,11 @@ fn merge_lists(
         }
         items
     };
-    let order: Vec<Value> = order
-        .into_iter()
-        .filter(|item| item.get(DIRECTIVE).is_none())
-        .collect();
+    let order: Vec<Value> = order.into_iter().filter(|item| item.get(DIRECTIVE).is_none()).collect();
     reorder(merged, &order, &before, merge_key)
 }
 
-fn merge_items(
-    old: Vec<Value>,
-    new: Vec<Value>,
-    key: &str,
-    item: Schema<'_>,
-) -> Result<Vec<Value>, PatchError> {
+fn merge_items(old: Vec<Value>, new: Vec<Value>, key: &str, item: Schema<'_>) -> Result<Vec<Value>, PatchError> {
     let mut result = old;
     let mut additions = Vec::new();
     let mut replace = false;
@@ -265,14 +211,10 @@ fn merge_items(
             }
             Some("replace") => replace = true,
             Some("merge") => {
-                return Err(malformed(
-                    "merging lists cannot yet be specified in the patch",
-                ));
+                return Err(malformed("merging lists cannot yet be specified in the patch"));
             }
             Some(other) => {
-                return Err(malformed(&format!(
-                    "unknown patch type: {other} in list item"
-                )));
+                return Err(malformed(&format!("unknown patch type: {other} in list item")));
             }
         }
     }
@@ -281,9 +223,7 @@ fn merge_items(
     }
     for entry in additions {
         let wanted = identity(&entry, Some(key))?.clone();
-        let position = result
-            .iter()
-            .position(|current| current.get(key) == Some(&wanted));
+        let position = result.iter().position(|current| current.get(key) == Some(&wanted));
         match (position.and_then(|at| result.get_mut(at)), entry) {
             (Some(Value::Object(current)), Value::Object(change)) => {
                 *current = merge_maps(std::mem::take(current), change, item)?;
@@ -339,11 +279,7 @@ fn reorder(
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .filter(|(_, v)| !v.is_null())
-                .map(|(k, v)| (k, without_nulls(v)))
-                .collect(),
+            fields.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
         other => other,
@@ -355,20 +291,12 @@ fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
         Value::Object(fields) => {
-            let plain = |key: &str| {
-                key != RETAIN_KEYS
-                    && !key.starts_with(DELETE_FROM_LIST)
-                    && !key.starts_with(ELEMENT_ORDER)
-            };
+            let plain =
+                |key: &str| key != RETAIN_KEYS && !key.starts_with(DELETE_FROM_LIST) && !key.starts_with(ELEMENT_ORDER);
             let kept = fields.into_iter().filter(|(k, _)| plain(k));
-            Some(Value::Object(
-                kept.filter_map(|(k, v)| Some((k, without_directives(v)?)))
-                    .collect(),
-            ))
+            Some(Value::Object(kept.filter_map(|(k, v)| Some((k, without_directives(v)?))).collect()))
         }
-        Value::Array(items) => Some(Value::Array(
-            items.into_iter().filter_map(without_directives).collect(),
-        )),
+        Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(without_directives).collect())),
         other => Some(other),
     }
 }
@@ -381,10 +309,7 @@ mod tests {
     use serde_json::json;
 
     fn leaf() -> Arc<Node> {
-        Arc::new(Node {
-            kind: NodeType::String,
-            ..Node::default()
-        })
+        Arc::new(Node { kind: NodeType::String, ..Node::default() })
     }
 
     fn list(items: Arc<Node>, key: Option<&str>, strategies: &[&str]) -> Arc<Node> {
@@ -399,31 +324,17 @@ mod tests {
 
     fn object(fields: Vec<(&str, Arc<Node>)>) -> Arc<Node> {
         let properties = fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
-        Arc::new(Node {
-            kind: NodeType::Object,
-            properties,
-            ..Node::default()
-        })
+        Arc::new(Node { kind: NodeType::Object, properties, ..Node::default() })
     }
 
     fn pod() -> Arc<Node> {
         let port = object(vec![("containerPort", leaf()), ("name", leaf())]);
-        let container = object(vec![
-            ("name", leaf()),
-            ("image", leaf()),
-            ("ports", list(port, Some("containerPort"), &["merge"])),
-        ]);
-        let volume = object(vec![
-            ("name", leaf()),
-            ("emptyDir", object(vec![])),
-            ("secret", object(vec![])),
-        ]);
+        let container =
+            object(vec![("name", leaf()), ("image", leaf()), ("ports", list(port, Some("containerPort"), &["merge"]))]);
+        let volume = object(vec![("name", leaf()), ("emptyDir", object(vec![])), ("secret", object(vec![]))]);
         object(vec![
             ("containers", list(container, Some("name"), &["merge"])),
-            (
-                "volumes",
-                list(volume, Some("name"), &["merge", "retainKeys"]),
-            ),
+            ("volumes", list(volume, Some("name"), &["merge", "retainKeys"])),
             ("finalizers", list(leaf(), None, &["merge"])),
             ("args", list(leaf(), None, &[])),
         ])
@@ -469,13 +380,8 @@ mod tests {
     #[case::directives_about_nothing(
         json!({}), json!({"containers":[{"name":"a","$patch":"delete"},{"name":"b"}]}), json!({"containers":[{"name":"b"}]}))]
     fn merges(#[case] original: Value, #[case] patch: Value, #[case] expected: Value) {
-        let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-            panic!("objects")
-        };
-        assert_eq!(
-            Value::Object(merge_maps(original, patch, Some(&pod())).unwrap()),
-            expected
-        );
+        let (Value::Object(original), Value::Object(patch)) = (original, patch) else { panic!("objects") };
+        assert_eq!(Value::Object(merge_maps(original, patch, Some(&pod())).unwrap()), expected);
     }
 
     #[rstest]
@@ -484,9 +390,7 @@ mod tests {
     #[case(json!({"$patch":"explode"}), "unknown patch type")]
     fn explains(#[case] patch: Value, #[case] message: &str) {
         let original = json!({"containers":[{"name":"a"}]});
-        let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-            panic!("objects")
-        };
+        let (Value::Object(original), Value::Object(patch)) = (original, patch) else { panic!("objects") };
         let error = merge_maps(original, patch, Some(&pod())).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }

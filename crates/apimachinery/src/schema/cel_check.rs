@@ -85,9 +85,7 @@ fn find_undeclared(expr: &IdedExpr, scope: &Scope<(Arc<Node>, bool)>) -> Option<
                 .or_else(|| find_undeclared(&comprehension.loop_step, &inner))
                 .or_else(|| find_undeclared(&comprehension.result, &inner))
         }
-        _ => children(expr)
-            .into_iter()
-            .find_map(|child| find_undeclared(child, scope)),
+        _ => children(expr).into_iter().find_map(|child| find_undeclared(child, scope)),
     }
 }
 
@@ -97,8 +95,7 @@ fn typed(expr: &IdedExpr, scope: &Scope<(Arc<Node>, bool)>) -> Option<(Arc<Node>
         Expr::Ident(name) => scope.get(name)?.clone(),
         Expr::Select(select) if !select.test => {
             let (node, resource) = typed(&select.operand, scope)?;
-            let child =
-                field_node(&node, resource, &select.field).or_else(|| node.additional.clone())?;
+            let child = field_node(&node, resource, &select.field).or_else(|| node.additional.clone())?;
             Some((child, false))
         }
         Expr::Call(call) if call.func_name == "_[_]" => {
@@ -122,20 +119,12 @@ fn field_node(node: &Node, resource: bool, field: &str) -> Option<Arc<Node>> {
             _ => {}
         }
     }
-    node.properties
-        .iter()
-        .find(|(name, _)| escape(name) == field)
-        .map(|(_, child)| Arc::clone(child))
+    node.properties.iter().find(|(name, _)| escape(name) == field).map(|(_, child)| Arc::clone(child))
 }
 
 fn children(expr: &IdedExpr) -> Vec<&IdedExpr> {
     match &expr.expr {
-        Expr::Call(call) => call
-            .target
-            .as_deref()
-            .into_iter()
-            .chain(&call.args)
-            .collect(),
+        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).collect(),
         Expr::List(list) => list.elements.iter().collect(),
         Expr::Select(select) => vec![&select.operand],
         Expr::Map(map) => entries(&map.entries),
@@ -159,10 +148,7 @@ pub(super) fn is_not_bool(expr: &IdedExpr) -> bool {
     match &expr.expr {
         Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
         Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => true,
-        Expr::Call(call) => matches!(
-            call.func_name.as_str(),
-            "_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_" | "size"
-        ),
+        Expr::Call(call) => matches!(call.func_name.as_str(), "_+_" | "_-_" | "_*_" | "_/_" | "_%_" | "-_" | "size"),
         _ => false,
     }
 }
@@ -186,33 +172,19 @@ fn collect_functions(expr: &IdedExpr, names: &mut Vec<String>) {
         }
     }
     let parts = match &expr.expr {
-        Expr::Comprehension(c) => vec![
-            &c.iter_range,
-            &c.accu_init,
-            &c.loop_cond,
-            &c.loop_step,
-            &c.result,
-        ],
+        Expr::Comprehension(c) => vec![&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result],
         _ => children(expr),
     };
-    parts
-        .into_iter()
-        .for_each(|part| collect_functions(part, names));
+    parts.into_iter().for_each(|part| collect_functions(part, names));
 }
 
 /// Whether the rule mentions `oldSelf`.
 pub(super) fn uses_old_self(expr: &IdedExpr) -> bool {
     match &expr.expr {
         Expr::Ident(name) => name == "oldSelf",
-        Expr::Comprehension(c) => [
-            &c.iter_range,
-            &c.accu_init,
-            &c.loop_cond,
-            &c.loop_step,
-            &c.result,
-        ]
-        .into_iter()
-        .any(uses_old_self),
+        Expr::Comprehension(c) => {
+            [&c.iter_range, &c.accu_init, &c.loop_cond, &c.loop_step, &c.result].into_iter().any(uses_old_self)
+        }
         _ => children(expr).into_iter().any(uses_old_self),
     }
 }
@@ -229,12 +201,7 @@ pub(super) struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     pub(super) fn new(value: &'a Value, old: Option<&'a Value>) -> Self {
-        let mut sizes = Self {
-            value,
-            old,
-            longest: 0,
-            text: 0,
-        };
+        let mut sizes = Self { value, old, longest: 0, text: 0 };
         sizes.measure(value);
         if let Some(old) = old {
             sizes.measure(old);
@@ -280,9 +247,7 @@ impl<'a> Sizes<'a> {
                     inner.insert(second.clone(), None);
                 }
                 inner.insert(c.accu_var.clone(), None);
-                let body = self
-                    .steps(&c.loop_cond, &inner)
-                    .saturating_add(self.steps(&c.loop_step, &inner));
+                let body = self.steps(&c.loop_cond, &inner).saturating_add(self.steps(&c.loop_step, &inner));
                 self.steps(&c.iter_range, scope)
                     .saturating_add(self.steps(&c.accu_init, scope))
                     .saturating_add(times.saturating_mul(body))
@@ -290,14 +255,10 @@ impl<'a> Sizes<'a> {
             }
             _ => {
                 let own = match &expr.expr {
-                    Expr::Call(call) if !call.func_name.starts_with(['_', '!', '@', '-']) => {
-                        1 + self.text / 10
-                    }
+                    Expr::Call(call) if !call.func_name.starts_with(['_', '!', '@', '-']) => 1 + self.text / 10,
                     _ => 1,
                 };
-                children(expr).into_iter().fold(own, |sum, child| {
-                    sum.saturating_add(self.steps(child, scope))
-                })
+                children(expr).into_iter().fold(own, |sum, child| sum.saturating_add(self.steps(child, scope)))
             }
         }
     }
@@ -333,9 +294,7 @@ fn reached<'a>(expr: &IdedExpr, scope: &Scope<Vec<&'a Value>>) -> Option<Vec<&'a
                     .filter_map(Value::as_object)
                     .flat_map(|map| {
                         map.iter()
-                            .filter(|(name, _)| {
-                                escape(name) == select.field || **name == select.field
-                            })
+                            .filter(|(name, _)| escape(name) == select.field || **name == select.field)
                             .map(|(_, child)| child)
                     })
                     .collect(),

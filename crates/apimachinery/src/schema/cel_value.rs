@@ -92,9 +92,7 @@ pub(super) fn convert(node: &Node, value: &Value, resource: bool, root: &Context
             });
             Cel::List(Arc::new(items.collect()))
         }
-        Value::Number(number) if node.kind == NodeType::Number => {
-            Cel::Float(number.as_f64().unwrap_or(f64::NAN))
-        }
+        Value::Number(number) if node.kind == NodeType::Number => Cel::Float(number.as_f64().unwrap_or(f64::NAN)),
         Value::String(text) if node.kind == NodeType::String => {
             formatted(node.checks.format, text, root).unwrap_or_else(|| untyped(value))
         }
@@ -107,9 +105,7 @@ fn visible_metadata(value: &Value) -> Cel {
         let child = value.get(*name)?;
         Some((Key::String(Arc::new((*name).to_owned())), untyped(child)))
     });
-    Cel::Map(Map {
-        map: Arc::new(visible.collect()),
-    })
+    Cel::Map(Map { map: Arc::new(visible.collect()) })
 }
 
 fn formatted(format: Option<Format>, text: &str, root: &Context) -> Option<Cel> {
@@ -127,10 +123,7 @@ fn formatted(format: Option<Format>, text: &str, root: &Context) -> Option<Cel> 
         "date-time" => parse("timestamp", text),
         "date" => parse("timestamp", &format!("{text}T00:00:00Z")),
         "duration" => parse("duration", text),
-        "byte" => STANDARD
-            .decode(text)
-            .ok()
-            .map(|bytes| Cel::Bytes(Arc::new(bytes))),
+        "byte" => STANDARD.decode(text).ok().map(|bytes| Cel::Bytes(Arc::new(bytes))),
         _ => None,
     }
 }
@@ -148,11 +141,7 @@ fn untyped(value: &Value) -> Cel {
         Value::String(s) => Cel::String(Arc::new(s.clone())),
         Value::Array(items) => Cel::List(Arc::new(items.iter().map(untyped).collect())),
         Value::Object(map) => Cel::Map(Map {
-            map: Arc::new(
-                map.iter()
-                    .map(|(k, v)| (Key::String(Arc::new(k.clone())), untyped(v)))
-                    .collect(),
-            ),
+            map: Arc::new(map.iter().map(|(k, v)| (Key::String(Arc::new(k.clone())), untyped(v))).collect()),
         }),
     }
 }

@@ -48,20 +48,12 @@ const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "st
 impl<'a> Compiler<'a> {
     /// A compiler for the schema of a custom resource.
     pub(super) fn structural() -> Self {
-        Self {
-            definitions: None,
-            known: HashMap::new(),
-            errors: Vec::new(),
-            uncorrelatable: None,
-        }
+        Self { definitions: None, known: HashMap::new(), errors: Vec::new(), uncorrelatable: None }
     }
 
     /// A compiler for schemas of built-in types.
     pub(super) fn builtin(definitions: &'a Map<String, Value>) -> Self {
-        Self {
-            definitions: Some(definitions),
-            ..Self::structural()
-        }
+        Self { definitions: Some(definitions), ..Self::structural() }
     }
 
     /// Compiles the schema of a whole object.
@@ -108,12 +100,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Follows `$ref`, also one wrapped in an allOf of its own (the way OpenAPI v3 adds a default or description).
-    fn referenced(
-        &mut self,
-        map: &Map<String, Value>,
-        level: Level,
-        path: &mut PathBuf,
-    ) -> Option<Arc<Node>> {
+    fn referenced(&mut self, map: &Map<String, Value>, level: Level, path: &mut PathBuf) -> Option<Arc<Node>> {
         let Some(definitions) = self.definitions else {
             if map.contains_key("$ref") {
                 let field = path.child("$ref");
@@ -165,10 +152,7 @@ impl<'a> Compiler<'a> {
                 _ => self.structural_invariants(map, &node, level, path),
             }
             self.lists_and_maps(map, &node, path);
-        } else if node.kind == NodeType::Object
-            && node.properties.is_empty()
-            && node.additional.is_none()
-        {
+        } else if node.kind == NodeType::Object && node.properties.is_empty() && node.additional.is_none() {
             // Built-in objects without fields (RawExtension and its kin) hold anything.
             node.preserve_unknown = true;
         }
@@ -195,13 +179,7 @@ impl<'a> Compiler<'a> {
             .unwrap_or_default();
     }
 
-    fn kind(
-        &mut self,
-        map: &Map<String, Value>,
-        node: &Node,
-        level: Level,
-        path: &PathBuf,
-    ) -> NodeType {
+    fn kind(&mut self, map: &Map<String, Value>, node: &Node, level: Level, path: &PathBuf) -> NodeType {
         if flag(map, "x-kubernetes-int-or-string") || text_is(map, "format", "int-or-string") {
             return NodeType::IntOrString;
         }
@@ -210,10 +188,7 @@ impl<'a> Compiler<'a> {
             Some(Value::String(name)) => name.as_str(),
             // Generators write a nullable type as ["string", "null"].
             Some(Value::Array(names)) if !self.is_crd() => {
-                let mut names = names
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .filter(|n| *n != "null");
+                let mut names = names.iter().filter_map(Value::as_str).filter(|n| *n != "null");
                 match (names.next(), names.next()) {
                     (Some(only), None) => only,
                     (Some("integer" | "string"), Some("integer" | "string")) => {
@@ -223,11 +198,7 @@ impl<'a> Compiler<'a> {
                 }
             }
             Some(other) => {
-                self.error(FieldError::type_invalid(
-                    path.child("type"),
-                    other.clone(),
-                    "must be a string",
-                ));
+                self.error(FieldError::type_invalid(path.child("type"), other.clone(), "must be a string"));
                 ""
             }
         };
@@ -264,13 +235,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn children(
-        &mut self,
-        map: &Map<String, Value>,
-        node: &mut Node,
-        level: Level,
-        path: &mut PathBuf,
-    ) {
+    fn children(&mut self, map: &Map<String, Value>, node: &mut Node, level: Level, path: &mut PathBuf) {
         let outside = self.uncorrelatable.clone();
         let vague = match node.kind {
             NodeType::Array => node.list_type != ListType::Map,
@@ -283,27 +248,16 @@ impl<'a> Compiler<'a> {
         self.uncorrelatable = outside;
     }
 
-    fn fields_and_items(
-        &mut self,
-        map: &Map<String, Value>,
-        node: &mut Node,
-        level: Level,
-        path: &mut PathBuf,
-    ) {
+    fn fields_and_items(&mut self, map: &Map<String, Value>, node: &mut Node, level: Level, path: &mut PathBuf) {
         let below = |level: Level, structural: Level| match level {
-            Level::Nested { rules_allowed, .. } => Level::Nested {
-                type_allowed: false,
-                rules_allowed,
-            },
+            Level::Nested { rules_allowed, .. } => Level::Nested { type_allowed: false, rules_allowed },
             _ => structural,
         };
         if let Some(Value::Object(properties)) = map.get("properties") {
             let mut compiled = BTreeMap::new();
             for (name, schema) in properties {
                 let child = path.field("properties", |path| {
-                    path.key(name, |path| {
-                        self.node(schema, below(level, Level::Field), path)
-                    })
+                    path.key(name, |path| self.node(schema, below(level, Level::Field), path))
                 });
                 compiled.insert(name.clone(), child);
             }
@@ -315,19 +269,15 @@ impl<'a> Compiler<'a> {
             // No further fields: what a schema without additionalProperties says, too.
             Some(Value::Bool(false)) => {}
             Some(schema) => {
-                let child = path.field("additionalProperties", |path| {
-                    self.node(schema, below(level, Level::Field), path)
-                });
+                let child =
+                    path.field("additionalProperties", |path| self.node(schema, below(level, Level::Field), path));
                 node.additional = Some(child);
             }
         }
         match map.get("items") {
             None => {
                 if node.kind == NodeType::Array && !matches!(level, Level::Nested { .. }) {
-                    self.error(FieldError::required(
-                        path.child("items"),
-                        "must be specified",
-                    ));
+                    self.error(FieldError::required(path.child("items"), "must be specified"));
                 }
             }
             Some(Value::Array(_)) => {
@@ -337,26 +287,15 @@ impl<'a> Compiler<'a> {
                 ));
             }
             Some(schema) => {
-                node.items = Some(path.field("items", |path| {
-                    self.node(schema, below(level, Level::Item), path)
-                }));
+                node.items = Some(path.field("items", |path| self.node(schema, below(level, Level::Item), path)));
             }
         }
     }
 
-    fn checks(
-        &mut self,
-        map: &Map<String, Value>,
-        node: &Node,
-        level: Level,
-        path: &mut PathBuf,
-    ) -> Checks {
+    fn checks(&mut self, map: &Map<String, Value>, node: &Node, level: Level, path: &mut PathBuf) -> Checks {
         let count = |key: &str| map.get(key).and_then(as_count);
         let bound = |limit: &str, exclusive: &str| match map.get(limit) {
-            Some(Value::Number(value)) => Some(Bound {
-                value: value.clone(),
-                exclusive: flag(map, exclusive),
-            }),
+            Some(Value::Number(value)) => Some(Bound { value: value.clone(), exclusive: flag(map, exclusive) }),
             _ => None,
         };
         let pattern = match map.get("pattern").and_then(Value::as_str) {
@@ -375,10 +314,7 @@ impl<'a> Compiler<'a> {
         };
         let mut checks = Checks {
             values: map.get("enum").and_then(Value::as_array).cloned(),
-            format: map
-                .get("format")
-                .and_then(Value::as_str)
-                .and_then(Format::parse),
+            format: map.get("format").and_then(Value::as_str).and_then(Format::parse),
             pattern,
             minimum: bound("minimum", "exclusiveMinimum"),
             maximum: bound("maximum", "exclusiveMaximum"),
@@ -404,15 +340,12 @@ impl<'a> Compiler<'a> {
         checks.all_of = self.junctor(map, "allOf", in_all_of, path, |index, schema| {
             int_or_string && index == 0 && is_int_or_string_any_of(schema.get("anyOf"))
         });
-        let any_of_is_the_type = (int_or_string || nested_type_allowed(level))
-            && is_int_or_string_any_of(map.get("anyOf"));
+        let any_of_is_the_type =
+            (int_or_string || nested_type_allowed(level)) && is_int_or_string_any_of(map.get("anyOf"));
         checks.any_of = self.junctor(map, "anyOf", false, path, |_, _| any_of_is_the_type);
         checks.one_of = self.junctor(map, "oneOf", false, path, |_, _| false);
         if let Some(schema) = map.get("not") {
-            let level = Level::Nested {
-                type_allowed: false,
-                rules_allowed: false,
-            };
+            let level = Level::Nested { type_allowed: false, rules_allowed: false };
             checks.not = Some(path.field("not", |path| self.node(schema, level, path)));
         }
         checks
@@ -431,13 +364,8 @@ impl<'a> Compiler<'a> {
         };
         let mut nodes = Vec::with_capacity(schemas.len());
         for (index, schema) in schemas.iter().enumerate() {
-            let level = Level::Nested {
-                type_allowed: type_allowed(index, schema),
-                rules_allowed,
-            };
-            nodes.push(path.field(name, |path| {
-                path.index(index, |path| self.node(schema, level, path))
-            }));
+            let level = Level::Nested { type_allowed: type_allowed(index, schema), rules_allowed };
+            nodes.push(path.field(name, |path| path.index(index, |path| self.node(schema, level, path))));
         }
         nodes
     }
@@ -445,17 +373,8 @@ impl<'a> Compiler<'a> {
     fn rules(&mut self, map: &Map<String, Value>, node: &mut Node, level: Level, path: &PathBuf) {
         if let Some(Value::Array(list)) = map.get("x-kubernetes-validations") {
             let field = path.child("x-kubernetes-validations");
-            if matches!(
-                level,
-                Level::Nested {
-                    rules_allowed: false,
-                    ..
-                }
-            ) {
-                self.error(FieldError::forbidden(
-                    field,
-                    "must be empty to be structural",
-                ));
+            if matches!(level, Level::Nested { rules_allowed: false, .. }) {
+                self.error(FieldError::forbidden(field, "must be empty to be structural"));
             } else {
                 let root = level == Level::Root;
                 let mut errors = Vec::new();
@@ -502,13 +421,7 @@ fn overlay(target: Arc<Node>, map: &Map<String, Value>) -> Arc<Node> {
 }
 
 fn nested_type_allowed(level: Level) -> bool {
-    matches!(
-        level,
-        Level::Nested {
-            type_allowed: true,
-            ..
-        }
-    )
+    matches!(level, Level::Nested { type_allowed: true, .. })
 }
 
 /// The one pattern in which types are allowed in a nested schema: `anyOf: [{type: integer}, {type: string}]`.
@@ -517,9 +430,7 @@ fn is_int_or_string_any_of(any_of: Option<&Value>) -> bool {
         return false;
     };
     let is = |schema: &Value, name: &str| {
-        schema
-            .as_object()
-            .is_some_and(|o| o.len() == 1 && o.get("type").and_then(Value::as_str) == Some(name))
+        schema.as_object().is_some_and(|o| o.len() == 1 && o.get("type").and_then(Value::as_str) == Some(name))
     };
     is(first, "integer") && is(second, "string")
 }
@@ -533,19 +444,9 @@ fn text_is(map: &Map<String, Value>, key: &str, text: &str) -> bool {
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {
-    value
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|v| v.as_str().map(str::to_owned))
-        .collect()
+    value.and_then(Value::as_array).into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 fn as_count(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        value
-            .as_f64()
-            .filter(|f| *f >= 0.0 && f.fract() == 0.0)
-            .map(|f| f as u64)
-    })
+    value.as_u64().or_else(|| value.as_f64().filter(|f| *f >= 0.0 && f.fract() == 0.0).map(|f| f as u64))
 }

@@ -119,9 +119,7 @@ fn is_label_part(text: &str) -> bool {
     let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
     match (bytes.first(), bytes.last()) {
-        (Some(first), Some(last)) => {
-            alnum(*first) && alnum(*last) && bytes.iter().all(|b| alnum(*b) || *b == b'-')
-        }
+        (Some(first), Some(last)) => alnum(*first) && alnum(*last) && bytes.iter().all(|b| alnum(*b) || *b == b'-'),
         _ => false,
     }
 }
@@ -162,9 +160,7 @@ fn is_email(text: &str) -> bool {
         && !local.contains("..")
         && local.chars().all(atom)
         && !domain.is_empty()
-        && domain
-            .split('.')
-            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
+        && domain.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '-'))
 }
 
 fn is_hostname(text: &str) -> bool {
@@ -207,17 +203,10 @@ fn is_uuid(text: &str, version: Option<char>) -> bool {
     let widths: Vec<usize> = text.split('-').map(str::len).collect();
     let dashes = widths == [8, 4, 4, 4, 12] || (version.is_none() && widths == [32]);
     let variant = match version {
-        Some('4' | '5') => matches!(
-            plain.chars().nth(16),
-            Some('8' | '9' | 'a' | 'b' | 'A' | 'B')
-        ),
+        Some('4' | '5') => matches!(plain.chars().nth(16), Some('8' | '9' | 'a' | 'b' | 'A' | 'B')),
         _ => true,
     };
-    plain.len() == 32
-        && is_hex(&plain)
-        && dashes
-        && version.is_none_or(|v| plain.chars().nth(12) == Some(v))
-        && variant
+    plain.len() == 32 && is_hex(&plain) && dashes && version.is_none_or(|v| plain.chars().nth(12) == Some(v)) && variant
 }
 
 fn is_isbn10(text: &str) -> bool {
@@ -238,20 +227,10 @@ fn is_isbn10(text: &str) -> bool {
 }
 
 fn is_isbn13(text: &str) -> bool {
-    let digits: Option<Vec<u32>> = text
-        .chars()
-        .filter(|c| !matches!(c, '-' | ' '))
-        .map(|c| c.to_digit(10))
-        .collect();
+    let digits: Option<Vec<u32>> = text.chars().filter(|c| !matches!(c, '-' | ' ')).map(|c| c.to_digit(10)).collect();
     digits.is_some_and(|digits| {
         digits.len() == 13
-            && digits
-                .iter()
-                .enumerate()
-                .map(|(i, d)| if i % 2 == 0 { *d } else { d * 3 })
-                .sum::<u32>()
-                % 10
-                == 0
+            && digits.iter().enumerate().map(|(i, d)| if i % 2 == 0 { *d } else { d * 3 }).sum::<u32>() % 10 == 0
     })
 }
 
@@ -283,12 +262,10 @@ fn is_ssn(text: &str) -> bool {
 }
 
 fn is_rgb(text: &str) -> bool {
-    text.strip_prefix("rgb(")
-        .and_then(|t| t.strip_suffix(')'))
-        .is_some_and(|inner| {
-            let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
-            parts.len() == 3 && parts.iter().all(|p| p.parse::<u8>().is_ok())
-        })
+    text.strip_prefix("rgb(").and_then(|t| t.strip_suffix(')')).is_some_and(|inner| {
+        let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
+        parts.len() == 3 && parts.iter().all(|p| p.parse::<u8>().is_ok())
+    })
 }
 
 fn is_date(text: &str) -> bool {
@@ -341,19 +318,13 @@ fn is_duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let number = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         if rest[..number].parse::<f64>().is_err() {
             return false;
         }
         rest = rest[number..].trim_start();
-        let unit = rest
-            .find(|c: char| c.is_ascii_digit() || c.is_whitespace())
-            .unwrap_or(rest.len());
-        if !UNITS.contains(&&rest[..unit])
-            && !matches!(&rest[..unit], "week" | "weeks" | "hr" | "hrs")
-        {
+        let unit = rest.find(|c: char| c.is_ascii_digit() || c.is_whitespace()).unwrap_or(rest.len());
+        if !UNITS.contains(&&rest[..unit]) && !matches!(&rest[..unit], "week" | "weeks" | "hr" | "hrs") {
             return false;
         }
         rest = rest[unit..].trim_start();
@@ -404,11 +375,7 @@ mod tests {
             ("k8s-long-name", "a.b-c", true),
         ];
         for (format, text, ok) in cases {
-            assert_eq!(
-                Format::parse(format).unwrap().accepts(text),
-                ok,
-                "{format} {text}"
-            );
+            assert_eq!(Format::parse(format).unwrap().accepts(text), ok, "{format} {text}");
         }
         assert!(Format::parse("my-own").is_none());
     }

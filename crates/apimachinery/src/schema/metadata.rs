@@ -32,24 +32,13 @@ pub(super) fn tidy(metadata: &mut Value) {
 }
 
 fn scalar(kind: NodeType) -> Arc<Node> {
-    Arc::new(Node {
-        kind,
-        nullable: true,
-        ..Node::default()
-    })
+    Arc::new(Node { kind, nullable: true, ..Node::default() })
 }
 
 fn object(fields: &[(&str, Arc<Node>)]) -> Node {
-    let properties: BTreeMap<String, Arc<Node>> = fields
-        .iter()
-        .map(|(name, node)| ((*name).to_owned(), Arc::clone(node)))
-        .collect();
-    Node {
-        kind: NodeType::Object,
-        nullable: true,
-        properties,
-        ..Node::default()
-    }
+    let properties: BTreeMap<String, Arc<Node>> =
+        fields.iter().map(|(name, node)| ((*name).to_owned(), Arc::clone(node))).collect();
+    Node { kind: NodeType::Object, nullable: true, properties, ..Node::default() }
 }
 
 fn list(items: Node, list_type: ListType, map_keys: &[&str]) -> Node {
@@ -90,14 +79,8 @@ fn object_meta() -> Node {
         patch_strategy: vec!["merge".to_owned()],
         ..list(owner, ListType::Map, &["uid"])
     };
-    let finalizer = Node {
-        kind: NodeType::String,
-        ..Node::default()
-    };
-    let finalizers = Node {
-        patch_strategy: vec!["merge".to_owned()],
-        ..list(finalizer, ListType::Set, &[])
-    };
+    let finalizer = Node { kind: NodeType::String, ..Node::default() };
+    let finalizers = Node { patch_strategy: vec!["merge".to_owned()], ..list(finalizer, ListType::Set, &[]) };
     let managed = object(&[
         ("apiVersion", Arc::clone(&text)),
         ("fieldsType", Arc::clone(&text)),
@@ -116,10 +99,7 @@ fn object_meta() -> Node {
         ("generateName", Arc::clone(&text)),
         ("generation", integer),
         ("labels", strings),
-        (
-            "managedFields",
-            Arc::new(list(managed, ListType::Atomic, &[])),
-        ),
+        ("managedFields", Arc::new(list(managed, ListType::Atomic, &[]))),
         ("name", Arc::clone(&text)),
         ("namespace", Arc::clone(&text)),
         ("ownerReferences", Arc::new(owners)),

@@ -44,10 +44,7 @@ impl Structural {
     /// structural schema is checked; the errors' fields are relative to the schema (`properties[spec].type`).
     pub fn compile(schema: &Value) -> Result<Self, Vec<FieldError>> {
         let root = compile::Compiler::structural().root(schema)?;
-        Ok(Self {
-            root,
-            digest: digest(schema),
-        })
+        Ok(Self { root, digest: digest(schema) })
     }
 
     /// Compiles a schema of a built-in type, which need not be structural. `$ref`s (`#/definitions/x`,
@@ -57,20 +54,13 @@ impl Structural {
         let none = serde_json::Map::new();
         let definitions = definitions.as_object().unwrap_or(&none);
         let root = compile::Compiler::builtin(definitions).root(schema)?;
-        Ok(Self {
-            root,
-            digest: digest(schema),
-        })
+        Ok(Self { root, digest: digest(schema) })
     }
 
     /// A schema that accepts and keeps everything (`x-kubernetes-preserve-unknown-fields` at the root).
     pub fn untyped() -> Self {
         Self {
-            root: Arc::new(Node {
-                kind: NodeType::Object,
-                preserve_unknown: true,
-                ..Node::default()
-            }),
+            root: Arc::new(Node { kind: NodeType::Object, preserve_unknown: true, ..Node::default() }),
             digest: [0; 32],
         }
     }

@@ -115,19 +115,12 @@ impl Node {
 
     /// A node that accepts and keeps everything.
     pub(crate) fn open() -> Self {
-        Self {
-            preserve_unknown: true,
-            nullable: true,
-            ..Self::default()
-        }
+        Self { preserve_unknown: true, nullable: true, ..Self::default() }
     }
 
     /// Whether the node says nothing about what is below: all of it is kept, nothing is typed.
     pub(crate) fn is_open(&self) -> bool {
-        self.kind == NodeType::Any
-            && self.properties.is_empty()
-            && self.additional.is_none()
-            && self.items.is_none()
+        self.kind == NodeType::Any && self.properties.is_empty() && self.additional.is_none() && self.items.is_none()
     }
 }
 

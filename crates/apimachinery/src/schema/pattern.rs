@@ -15,17 +15,11 @@ pub(crate) struct Pattern {
 impl Pattern {
     /// Compiles `source`; the error is the reason in one line.
     pub(crate) fn compile(source: &str) -> Result<Self, String> {
-        let regex = regex::RegexBuilder::new(&translate(source))
-            .size_limit(4 << 20)
-            .build()
-            .map_err(|error| {
-                let text = error.to_string();
-                text.lines().last().unwrap_or_default().trim().to_owned()
-            })?;
-        Ok(Self {
-            source: source.to_owned(),
-            regex,
-        })
+        let regex = regex::RegexBuilder::new(&translate(source)).size_limit(4 << 20).build().map_err(|error| {
+            let text = error.to_string();
+            text.lines().last().unwrap_or_default().trim().to_owned()
+        })?;
+        Ok(Self { source: source.to_owned(), regex })
     }
 
     pub(crate) fn is_match(&self, text: &str) -> bool {
@@ -134,18 +128,10 @@ mod tests {
             (r"^https?:\/\/x$", "https://x", true),
             (r"\bfoo\b", "a foo b", true),
             ("^[^\\s]+$", "a\u{a0}b", true),
-            (
-                "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-                "a-b.c",
-                true,
-            ),
+            ("^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", "a-b.c", true),
         ];
         for (pattern, text, matches) in cases {
-            assert_eq!(
-                Pattern::compile(pattern).unwrap().is_match(text),
-                matches,
-                "{pattern} {text}"
-            );
+            assert_eq!(Pattern::compile(pattern).unwrap().is_match(text), matches, "{pattern} {text}");
         }
         assert!(Pattern::compile("(").is_err());
     }

@@ -22,22 +22,14 @@ pub(super) fn prune_value(node: &Node, value: &mut Value) -> Vec<String> {
     dropped
 }
 
-fn prune(
-    node: &Node,
-    value: &mut Value,
-    root: bool,
-    path: &mut PathBuf,
-    dropped: &mut Vec<String>,
-) {
+fn prune(node: &Node, value: &mut Value, root: bool, path: &mut PathBuf, dropped: &mut Vec<String>) {
     let resource = root || node.embedded_resource;
     match value {
         Value::Object(map) => {
             let keep_unknown = node.preserve_unknown;
             map.retain(|name, child| {
                 if resource && name == "metadata" {
-                    path.field(name, |path| {
-                        prune(&metadata::NODE, child, false, path, dropped)
-                    });
+                    path.field(name, |path| prune(&metadata::NODE, child, false, path, dropped));
                     metadata::tidy(child);
                     return true;
                 }

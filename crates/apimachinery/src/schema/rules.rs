@@ -35,12 +35,7 @@ const OBJECT_BUDGET: u64 = 10_000_000;
 /// The longest message a messageExpression may produce, in bytes.
 const MAX_MESSAGE: usize = 5 * 1024;
 
-const REASONS: [&str; 4] = [
-    "FieldValueDuplicate",
-    "FieldValueForbidden",
-    "FieldValueInvalid",
-    "FieldValueRequired",
-];
+const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// One compiled rule.
 #[derive(Debug)]
@@ -75,62 +70,32 @@ pub(super) fn compile(
     rules
 }
 
-fn compile_one(
-    raw: &Value,
-    node: &Arc<Node>,
-    root: bool,
-    at: &str,
-    errors: &mut Vec<FieldError>,
-) -> Option<Rule> {
+fn compile_one(raw: &Value, node: &Arc<Node>, root: bool, at: &str, errors: &mut Vec<FieldError>) -> Option<Rule> {
     let text = |key: &str| raw.get(key).and_then(Value::as_str).unwrap_or_default();
     let before = errors.len();
     let source = text("rule").trim();
     let message = text("message").trim();
     if source.is_empty() {
-        errors.push(FieldError::required(
-            format!("{at}.rule"),
-            "rule is not specified",
-        ));
+        errors.push(FieldError::required(format!("{at}.rule"), "rule is not specified"));
         return None;
     }
     if message.contains('\n') {
-        errors.push(FieldError::invalid(
-            format!("{at}.message"),
-            text("message"),
-            "must not contain line breaks",
-        ));
+        errors.push(FieldError::invalid(format!("{at}.message"), text("message"), "must not contain line breaks"));
     } else if !text("message").is_empty() && message.is_empty() {
-        errors.push(FieldError::invalid(
-            format!("{at}.message"),
-            text("message"),
-            "must be non-empty if specified",
-        ));
+        errors.push(FieldError::invalid(format!("{at}.message"), text("message"), "must be non-empty if specified"));
     } else if source.contains('\n') && message.is_empty() {
-        errors.push(FieldError::required(
-            format!("{at}.message"),
-            "must be specified if rule contains line breaks",
-        ));
+        errors.push(FieldError::required(format!("{at}.message"), "must be specified if rule contains line breaks"));
     }
     let reason = text("reason");
     if !reason.is_empty() && !REASONS.contains(&reason) {
-        errors.push(FieldError::not_supported(
-            format!("{at}.reason"),
-            reason,
-            &REASONS,
-        ));
+        errors.push(FieldError::not_supported(format!("{at}.reason"), reason, &REASONS));
     }
     let field_path = text("fieldPath").trim();
     if !field_path.is_empty() && !field_path_exists(node, field_path) {
-        errors.push(FieldError::invalid(
-            format!("{at}.fieldPath"),
-            field_path,
-            "must be a valid path",
-        ));
+        errors.push(FieldError::invalid(format!("{at}.fieldPath"), field_path, "must be a valid path"));
     }
     let parse = |source: &str, errors: &mut Vec<FieldError>, key: &str| match parse(source) {
-        Ok(program) => match cel_check::undeclared(&program, node, root)
-            .or_else(|| unknown_function(&program))
-        {
+        Ok(program) => match cel_check::undeclared(&program, node, root).or_else(|| unknown_function(&program)) {
             None => Some(program),
             Some(what) => {
                 errors.push(FieldError::invalid(
@@ -142,21 +107,13 @@ fn compile_one(
             }
         },
         Err(reason) => {
-            errors.push(FieldError::invalid(
-                format!("{at}.{key}"),
-                source,
-                format!("compilation failed: {reason}"),
-            ));
+            errors.push(FieldError::invalid(format!("{at}.{key}"), source, format!("compilation failed: {reason}")));
             None
         }
     };
     let program = parse(source, errors, "rule");
     if program.as_ref().is_some_and(cel_check::is_not_bool) {
-        errors.push(FieldError::invalid(
-            format!("{at}.rule"),
-            source,
-            "cel expression must evaluate to a bool",
-        ));
+        errors.push(FieldError::invalid(format!("{at}.rule"), source, "cel expression must evaluate to a bool"));
     }
     let message_expression = text("messageExpression").trim();
     let message_program = match message_expression {
@@ -182,10 +139,7 @@ fn compile_one(
 fn parse(source: &str) -> Result<Expression, String> {
     // The parser is not ours: a panic in it is a rule that does not compile, not the end of a server task.
     catch_unwind(AssertUnwindSafe(|| {
-        Parser::default()
-            .enable_optional_syntax(true)
-            .parse(source)
-            .map_err(|errors| errors.to_string())
+        Parser::default().enable_optional_syntax(true).parse(source).map_err(|errors| errors.to_string())
     }))
     .unwrap_or_else(|_| Err("ERROR: Syntax error".to_owned()))
 }
@@ -198,11 +152,7 @@ fn unknown_function(program: &Expression) -> Option<String> {
             // A call without arguments tells a function that does not exist from one that is called wrongly.
             let call = Expression {
                 id: 0,
-                expr: Expr::Call(CallExpr {
-                    func_name: name.clone(),
-                    target: None,
-                    args: Vec::new(),
-                }),
+                expr: Expr::Call(CallExpr { func_name: name.clone(), target: None, args: Vec::new() }),
             };
             let unknown = matches!(
                 catch_unwind(AssertUnwindSafe(|| Cel::resolve(&call, environment))),
@@ -259,16 +209,9 @@ fn environment() -> Context<'static> {
     environment.add_function("dyn", |value: Cel| Ok::<_, ExecutionError>(value));
     environment.add_function("bool", |value: Cel| match &value {
         Cel::Bool(b) => Ok(*b),
-        Cel::String(text) if ["true", "TRUE", "True", "t", "1"].contains(&text.as_str()) => {
-            Ok(true)
-        }
-        Cel::String(text) if ["false", "FALSE", "False", "f", "0"].contains(&text.as_str()) => {
-            Ok(false)
-        }
-        _ => Err(ExecutionError::function_error(
-            "bool",
-            "type conversion error",
-        )),
+        Cel::String(text) if ["true", "TRUE", "True", "t", "1"].contains(&text.as_str()) => Ok(true),
+        Cel::String(text) if ["false", "FALSE", "False", "f", "0"].contains(&text.as_str()) => Ok(false),
+        _ => Err(ExecutionError::function_error("bool", "type conversion error")),
     });
     for name in TYPE_NAMES {
         environment.add_variable_from_value(name, name.to_owned());
@@ -277,17 +220,7 @@ fn environment() -> Context<'static> {
 }
 
 /// Types are values: `type(self) == string`.
-const TYPE_NAMES: [&str; 9] = [
-    "bool",
-    "bytes",
-    "double",
-    "int",
-    "list",
-    "map",
-    "null_type",
-    "string",
-    "uint",
-];
+const TYPE_NAMES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
 fn type_of(value: &Cel) -> &'static str {
     match value {
@@ -312,11 +245,7 @@ pub(super) fn run(node: &Node, object: &Value, old: Option<&Value>) -> Vec<Field
         return Vec::new();
     }
     ENVIRONMENT.with(|environment| {
-        let mut run = Run {
-            environment,
-            budget: OBJECT_BUDGET,
-            errors: Vec::new(),
-        };
+        let mut run = Run { environment, budget: OBJECT_BUDGET, errors: Vec::new() };
         run.walk(node, object, old, true, &mut PathBuf::default());
         run.errors
     })
@@ -329,14 +258,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn walk(
-        &mut self,
-        node: &Node,
-        value: &Value,
-        old: Option<&Value>,
-        root: bool,
-        path: &mut PathBuf,
-    ) {
+    fn walk(&mut self, node: &Node, value: &Value, old: Option<&Value>, root: bool, path: &mut PathBuf) {
         if !node.has_rules || (value.is_null() && node.nullable) {
             return;
         }
@@ -374,14 +296,7 @@ impl Run<'_> {
         }
     }
 
-    fn rules(
-        &mut self,
-        node: &Node,
-        value: &Value,
-        old: Option<&Value>,
-        root: bool,
-        path: &PathBuf,
-    ) {
+    fn rules(&mut self, node: &Node, value: &Value, old: Option<&Value>, root: bool, path: &PathBuf) {
         let unchanged = old == Some(value);
         let due: Vec<&Arc<Rule>> = node
             .rules
@@ -436,10 +351,8 @@ impl Run<'_> {
 
 fn evaluate(program: &Expression, scope: &Context) -> Result<Cel, String> {
     // As in `parse`: a panic in the interpreter is a rule that fails.
-    catch_unwind(AssertUnwindSafe(|| {
-        Cel::resolve(program, scope).map_err(|error| error.to_string())
-    }))
-    .unwrap_or_else(|_| Err("internal error".to_owned()))
+    catch_unwind(AssertUnwindSafe(|| Cel::resolve(program, scope).map_err(|error| error.to_string())))
+        .unwrap_or_else(|_| Err("internal error".to_owned()))
 }
 
 /// What an error shows as the value: objects and lists are left out.
@@ -471,11 +384,7 @@ impl Rule {
 
     /// The rule as error texts name it.
     fn name(&self) -> &str {
-        if self.message.is_empty() {
-            &self.source
-        } else {
-            &self.message
-        }
+        if self.message.is_empty() { &self.source } else { &self.message }
     }
 
     /// None if the rule holds, else what to say.
@@ -483,53 +392,31 @@ impl Rule {
         match verdict {
             Ok(Cel::Bool(true)) => None,
             Ok(Cel::Bool(false)) => {
-                let own = self.message_program.as_ref().and_then(|program| {
-                    match evaluate(program, scope) {
-                        Ok(Cel::String(text)) => Some(text.trim().to_owned()),
-                        _ => None,
-                    }
+                let own = self.message_program.as_ref().and_then(|program| match evaluate(program, scope) {
+                    Ok(Cel::String(text)) => Some(text.trim().to_owned()),
+                    _ => None,
                 });
-                let usable = |text: &String| {
-                    !text.is_empty() && !text.contains('\n') && text.len() <= MAX_MESSAGE
-                };
+                let usable = |text: &String| !text.is_empty() && !text.contains('\n') && text.len() <= MAX_MESSAGE;
                 Some(Objection::False(own.filter(usable).unwrap_or_else(|| {
-                    if self.message.is_empty() {
-                        format!("failed rule: {}", self.source)
-                    } else {
-                        self.message.clone()
-                    }
+                    if self.message.is_empty() { format!("failed rule: {}", self.source) } else { self.message.clone() }
                 })))
             }
-            Ok(_) => Some(Objection::Failed(format!(
-                "cel expression must evaluate to a bool: {}",
+            Ok(_) => Some(Objection::Failed(format!("cel expression must evaluate to a bool: {}", self.name()))),
+            Err(error) if error.to_lowercase().starts_with("no such overload") => Some(Objection::Failed(format!(
+                "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {}",
                 self.name()
             ))),
-            Err(error) if error.to_lowercase().starts_with("no such overload") => {
-                Some(Objection::Failed(format!(
-                    "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: {}",
-                    self.name()
-                )))
-            }
             Err(error) => {
                 let error = match error.strip_prefix("No such key") {
                     Some(rest) => format!("no such key{rest}"),
                     None => error,
                 };
-                Some(Objection::Failed(format!(
-                    "{error} evaluating rule: {}",
-                    self.name()
-                )))
+                Some(Objection::Failed(format!("{error} evaluating rule: {}", self.name())))
             }
         }
     }
 
-    fn error(
-        &self,
-        node: &Node,
-        value: &Value,
-        path: &PathBuf,
-        objection: Objection,
-    ) -> FieldError {
+    fn error(&self, node: &Node, value: &Value, path: &PathBuf, objection: Objection) -> FieldError {
         let detail = match objection {
             Objection::False(detail) => detail,
             Objection::Failed(detail) => {

@@ -14,24 +14,14 @@ use super::{
 use crate::field_path::{FieldError, FieldErrorKind, PathBuf};
 
 /// Keywords of JSON Schema that Kubernetes does not support.
-const UNSUPPORTED: [&str; 6] = [
-    "definitions",
-    "dependencies",
-    "additionalItems",
-    "patternProperties",
-    "$schema",
-    "id",
-];
+const UNSUPPORTED: [&str; 6] = ["definitions", "dependencies", "additionalItems", "patternProperties", "$schema", "id"];
 
 impl Compiler<'_> {
     /// Keywords that no schema of a custom resource may use.
     pub(super) fn keywords(&mut self, map: &Map<String, Value>, path: &PathBuf) {
         for key in UNSUPPORTED {
             if map.get(key).is_some_and(|v| !v.is_null()) {
-                self.error(FieldError::forbidden(
-                    path.child(key),
-                    format!("{key} is not supported"),
-                ));
+                self.error(FieldError::forbidden(path.child(key), format!("{key} is not supported")));
             }
         }
         if flag(map, "uniqueItems") {
@@ -42,21 +32,10 @@ impl Compiler<'_> {
         }
         let key = "x-kubernetes-preserve-unknown-fields";
         if map.get(key) == Some(&Value::Bool(false)) {
-            self.error(FieldError::invalid(
-                path.child(key),
-                false,
-                "must be true or undefined",
-            ));
+            self.error(FieldError::invalid(path.child(key), false, "must be true or undefined"));
         }
-        let both = map
-            .get("properties")
-            .and_then(Value::as_object)
-            .is_some_and(|p| !p.is_empty());
-        if both
-            && map
-                .get("additionalProperties")
-                .is_some_and(|a| *a != Value::Bool(true))
-        {
+        let both = map.get("properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty());
+        if both && map.get("additionalProperties").is_some_and(|a| *a != Value::Bool(true)) {
             self.error(FieldError::forbidden(
                 path.child("additionalProperties"),
                 "additionalProperties and properties are mutual exclusive",
@@ -68,40 +47,16 @@ impl Compiler<'_> {
     pub(super) fn nested(&mut self, map: &Map<String, Value>, type_allowed: bool, path: &PathBuf) {
         let forbidden = [
             ("type", "must be empty to be structural", !type_allowed),
-            (
-                "additionalProperties",
-                "must be undefined to be structural",
-                true,
-            ),
+            ("additionalProperties", "must be undefined to be structural", true),
             ("default", "must be undefined to be structural", true),
             ("title", "must be empty to be structural", true),
             ("description", "must be empty to be structural", true),
             ("nullable", "must be false to be structural", true),
-            (
-                "x-kubernetes-preserve-unknown-fields",
-                "must be false to be structural",
-                true,
-            ),
-            (
-                "x-kubernetes-embedded-resource",
-                "must be false to be structural",
-                true,
-            ),
-            (
-                "x-kubernetes-int-or-string",
-                "must be false to be structural",
-                true,
-            ),
-            (
-                "x-kubernetes-list-map-keys",
-                "must be empty to be structural",
-                true,
-            ),
-            (
-                "x-kubernetes-list-type",
-                "must be undefined to be structural",
-                true,
-            ),
+            ("x-kubernetes-preserve-unknown-fields", "must be false to be structural", true),
+            ("x-kubernetes-embedded-resource", "must be false to be structural", true),
+            ("x-kubernetes-int-or-string", "must be false to be structural", true),
+            ("x-kubernetes-list-map-keys", "must be empty to be structural", true),
+            ("x-kubernetes-list-type", "must be undefined to be structural", true),
         ];
         for (key, detail, applies) in forbidden {
             let said = match map.get(key) {
@@ -113,10 +68,8 @@ impl Compiler<'_> {
                 self.error(FieldError::forbidden(path.child(key), detail));
             }
         }
-        let names_metadata = map
-            .get("properties")
-            .and_then(Value::as_object)
-            .is_some_and(|p| p.contains_key("metadata"));
+        let names_metadata =
+            map.get("properties").and_then(Value::as_object).is_some_and(|p| p.contains_key("metadata"));
         if names_metadata {
             self.error(FieldError::forbidden(
                 path.child("properties[metadata]"),
@@ -135,24 +88,14 @@ impl Compiler<'_> {
         let root = level == Level::Root;
         let type_name = map.get("type").and_then(Value::as_str).unwrap_or_default();
         if root && !type_name.is_empty() && type_name != "object" {
-            self.error(FieldError::invalid(
-                path.child("type"),
-                type_name,
-                "must be object at the root",
-            ));
+            self.error(FieldError::invalid(path.child("type"), type_name, "must be object at the root"));
         }
         if root && map.get("additionalProperties").is_some() {
-            self.error(FieldError::forbidden(
-                path.child("additionalProperties"),
-                "must not be used at the root",
-            ));
+            self.error(FieldError::forbidden(path.child("additionalProperties"), "must not be used at the root"));
         }
         if node.kind == NodeType::IntOrString {
             for (key, used) in [
-                (
-                    "x-kubernetes-preserve-unknown-fields",
-                    node.preserve_unknown,
-                ),
+                ("x-kubernetes-preserve-unknown-fields", node.preserve_unknown),
                 ("x-kubernetes-embedded-resource", node.embedded_resource),
             ] {
                 if used {
@@ -168,11 +111,7 @@ impl Compiler<'_> {
             self.embedded(map, node, type_name, path);
         }
         if root || node.embedded_resource {
-            for (name, wanted) in [
-                ("kind", "string"),
-                ("apiVersion", "string"),
-                ("metadata", "object"),
-            ] {
+            for (name, wanted) in [("kind", "string"), ("apiVersion", "string"), ("metadata", "object")] {
                 if let Some(child) = node.properties.get(name)
                     && child.kind.name() != wanted
                 {
@@ -216,16 +155,8 @@ impl Compiler<'_> {
     pub(super) fn lists_and_maps(&mut self, map: &Map<String, Value>, node: &Node, path: &PathBuf) {
         let type_name = map.get("type").and_then(Value::as_str).unwrap_or_default();
         for (key, wanted, known) in [
-            (
-                "x-kubernetes-map-type",
-                "object",
-                ["atomic", "granular"].as_slice(),
-            ),
-            (
-                "x-kubernetes-list-type",
-                "array",
-                ["atomic", "set", "map"].as_slice(),
-            ),
+            ("x-kubernetes-map-type", "object", ["atomic", "granular"].as_slice()),
+            ("x-kubernetes-list-type", "array", ["atomic", "set", "map"].as_slice()),
         ] {
             let Some(value) = map.get(key).and_then(Value::as_str) else {
                 continue;
@@ -271,10 +202,7 @@ impl Compiler<'_> {
     fn map_items(&mut self, node: &Node, items: &Node, path: &PathBuf) {
         let keys_field = path.child("x-kubernetes-list-map-keys");
         if node.map_keys.is_empty() {
-            self.error(FieldError::required(
-                keys_field,
-                "must not be empty if x-kubernetes-list-type is map",
-            ));
+            self.error(FieldError::required(keys_field, "must not be empty if x-kubernetes-list-type is map"));
             return;
         }
         if items.kind != NodeType::Object {
@@ -310,11 +238,7 @@ impl Compiler<'_> {
                 }
             }
             if node.map_keys[..index].contains(key) {
-                self.error(FieldError::invalid(
-                    keys_field.clone(),
-                    all.clone(),
-                    "must not contain duplicate entries",
-                ));
+                self.error(FieldError::invalid(keys_field.clone(), all.clone(), "must not contain duplicate entries"));
             }
         }
     }
@@ -329,11 +253,7 @@ impl Compiler<'_> {
         let mut pruned = default.clone();
         let unknown = prune::prune_value(node, &mut pruned);
         if !unknown.is_empty() {
-            self.error(FieldError::invalid(
-                field,
-                default.clone(),
-                "must not have unknown fields",
-            ));
+            self.error(FieldError::invalid(field, default.clone(), "must not have unknown fields"));
             return;
         }
         defaults::apply(node, &mut pruned);
@@ -360,9 +280,7 @@ fn metadata_is_plain(map: &Map<String, Value>) -> bool {
     };
     metadata.iter().all(|(key, value)| match key.as_str() {
         "type" | "title" | "description" | "required" => true,
-        "properties" => value
-            .as_object()
-            .is_some_and(|p| p.keys().all(|k| k == "name" || k == "generateName")),
+        "properties" => value.as_object().is_some_and(|p| p.keys().all(|k| k == "name" || k == "generateName")),
         "nullable" => value == &Value::Bool(false),
         _ => false,
     })

@@ -19,9 +19,7 @@ pub(super) fn validate_object(node: &Node, object: &Value, old: Option<&Value>) 
     let mut errors = Vec::new();
     let mut path = PathBuf::default();
     if let Some(meta) = object.get("metadata") {
-        path.field("metadata", |path| {
-            check(&metadata::NODE, meta, None, path, &mut errors)
-        });
+        path.field("metadata", |path| check(&metadata::NODE, meta, None, path, &mut errors));
     }
     check(node, object, old, &mut path, &mut errors);
     embedded(node, object, &mut path, &mut errors);
@@ -40,9 +38,7 @@ fn embedded(node: &Node, value: &Value, path: &mut PathBuf, errors: &mut Vec<Fie
                     }
                 }
                 if let Some(meta) = map.get("metadata") {
-                    path.field("metadata", |path| {
-                        check(&metadata::NODE, meta, None, path, errors)
-                    });
+                    path.field("metadata", |path| check(&metadata::NODE, meta, None, path, errors));
                 }
             }
             for (name, child) in map {
@@ -69,13 +65,7 @@ pub(super) fn validate_value(node: &Node, value: &Value) -> Vec<FieldError> {
     errors
 }
 
-fn check(
-    node: &Node,
-    value: &Value,
-    old: Option<&Value>,
-    path: &mut PathBuf,
-    errors: &mut Vec<FieldError>,
-) {
+fn check(node: &Node, value: &Value, old: Option<&Value>, path: &mut PathBuf, errors: &mut Vec<FieldError>) {
     if old == Some(value) {
         return;
     }
@@ -101,11 +91,7 @@ fn check(
                 other => other.to_string(),
             })
             .collect();
-        errors.push(FieldError::not_supported(
-            path.as_str(),
-            value.clone(),
-            &supported,
-        ));
+        errors.push(FieldError::not_supported(path.as_str(), value.clone(), &supported));
     }
 }
 
@@ -119,10 +105,7 @@ fn same(a: &Value, b: &Value) -> bool {
 
 fn check_type(node: &Node, value: &Value, path: &PathBuf, errors: &mut Vec<FieldError>) {
     let wrong = |name: &str| {
-        let detail = format!(
-            "{path} in body must be of type {}: \"{name}\"",
-            node.kind.name()
-        );
+        let detail = format!("{path} in body must be of type {}: \"{name}\"", node.kind.name());
         FieldError::type_invalid(path.as_str(), name, detail)
     };
     let fits = match (node.kind, value) {
@@ -178,9 +161,7 @@ fn junctors(node: &Node, value: &Value, path: &PathBuf, errors: &mut Vec<FieldEr
         match results.iter().filter(|r| r.is_empty()).count() {
             1 => {}
             0 => {
-                errors.push(said(
-                    "must validate one and only one schema (oneOf). Found none valid",
-                ));
+                errors.push(said("must validate one and only one schema (oneOf). Found none valid"));
                 errors.extend(best(results));
             }
             count => errors.push(said(&format!(
@@ -236,11 +217,7 @@ fn string(node: &Node, text: &str, path: &PathBuf, errors: &mut Vec<FieldError>)
         errors.push(FieldError::type_invalid(
             path.as_str(),
             text,
-            format!(
-                "{path} in body must be of type {}: {}",
-                format.name(),
-                Value::from(text)
-            ),
+            format!("{path} in body must be of type {}: {}", format.name(), Value::from(text)),
         ));
     }
 }
@@ -254,65 +231,42 @@ fn numeric(node: &Node, number: &Number, path: &PathBuf, errors: &mut Vec<FieldE
             node.kind.name(),
             format.name()
         ))),
-        None if integer && !is_whole(number) => errors.push(nameless(format!(
-            "Checked value must be of type integer (default format) in {path}"
-        ))),
+        None if integer && !is_whole(number) => {
+            errors.push(nameless(format!("Checked value must be of type integer (default format) in {path}")))
+        }
         None => {}
     }
     let mut fail = |detail: String| {
-        errors.push(FieldError::invalid(
-            path.as_str(),
-            Value::Number(number.clone()),
-            detail,
-        ));
+        errors.push(FieldError::invalid(path.as_str(), Value::Number(number.clone()), detail));
     };
     if let Some(factor) = &checks.multiple_of
         && !is_multiple(number, factor)
     {
-        fail(format!(
-            "{path} in body should be a multiple of {}",
-            shown(factor, number)
-        ));
+        fail(format!("{path} in body should be a multiple of {}", shown(factor, number)));
     }
     if let Some(Bound { value, exclusive }) = &checks.maximum {
         let order = compare(number, value);
         if order == std::cmp::Ordering::Greater || (*exclusive && order.is_eq()) {
-            let words = if *exclusive {
-                "less than"
-            } else {
-                "less than or equal to"
-            };
-            fail(format!(
-                "{path} in body should be {words} {}",
-                shown(value, number)
-            ));
+            let words = if *exclusive { "less than" } else { "less than or equal to" };
+            fail(format!("{path} in body should be {words} {}", shown(value, number)));
         }
     }
     if let Some(Bound { value, exclusive }) = &checks.minimum {
         let order = compare(number, value);
         if order == std::cmp::Ordering::Less || (*exclusive && order.is_eq()) {
-            let words = if *exclusive {
-                "greater than"
-            } else {
-                "greater than or equal to"
-            };
-            fail(format!(
-                "{path} in body should be {words} {}",
-                shown(value, number)
-            ));
+            let words = if *exclusive { "greater than" } else { "greater than or equal to" };
+            fail(format!("{path} in body should be {words} {}", shown(value, number)));
         }
     }
 }
 
 fn in_range(format: Format, number: &Number) -> bool {
     match format {
-        Format::Int32 => number.as_f64().is_some_and(|f| {
-            f.fract() != 0.0 || (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&f)
-        }),
-        Format::Int64 => number.is_i64() || number.is_f64(),
-        Format::Float => number
+        Format::Int32 => number
             .as_f64()
-            .is_some_and(|f| f.abs() <= f64::from(f32::MAX)),
+            .is_some_and(|f| f.fract() != 0.0 || (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&f)),
+        Format::Int64 => number.is_i64() || number.is_f64(),
+        Format::Float => number.as_f64().is_some_and(|f| f.abs() <= f64::from(f32::MAX)),
         Format::Double | Format::Text(_) => true,
     }
 }
@@ -321,10 +275,7 @@ fn compare(a: &Number, b: &Number) -> std::cmp::Ordering {
     if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {
         return a.cmp(&b);
     }
-    let (a, b) = (
-        a.as_f64().unwrap_or(f64::NAN),
-        b.as_f64().unwrap_or(f64::NAN),
-    );
+    let (a, b) = (a.as_f64().unwrap_or(f64::NAN), b.as_f64().unwrap_or(f64::NAN));
     a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
 }
 
@@ -350,21 +301,13 @@ fn shown(limit: &Number, value: &Number) -> String {
     }
 }
 
-fn array(
-    node: &Node,
-    items: &[Value],
-    old: Option<&Value>,
-    path: &mut PathBuf,
-    errors: &mut Vec<FieldError>,
-) {
+fn array(node: &Node, items: &[Value], old: Option<&Value>, path: &mut PathBuf, errors: &mut Vec<FieldError>) {
     let checks = &node.checks;
     let length = items.len() as u64;
     if let Some(schema) = &node.items {
         let old_items = OldItems::new(node, old);
         for (index, item) in items.iter().enumerate() {
-            path.index(index, |path| {
-                check(schema, item, old_items.of(item), path, errors)
-            });
+            path.index(index, |path| check(schema, item, old_items.of(item), path, errors));
         }
     }
     if let Some(min) = checks.min_items.filter(|min| length < *min) {
@@ -377,17 +320,8 @@ fn array(
     if let Some(max) = checks.max_items.filter(|max| length > *max) {
         errors.push(FieldError::too_many(path.as_str(), length, max));
     }
-    if checks.unique_items
-        && items
-            .iter()
-            .enumerate()
-            .any(|(i, item)| items[..i].contains(item))
-    {
-        errors.push(FieldError::invalid(
-            path.as_str(),
-            "",
-            format!("{path} in body shouldn't contain duplicates"),
-        ));
+    if checks.unique_items && items.iter().enumerate().any(|(i, item)| items[..i].contains(item)) {
+        errors.push(FieldError::invalid(path.as_str(), "", format!("{path} in body shouldn't contain duplicates")));
     }
 }
 
@@ -441,22 +375,12 @@ impl<'a> OldItems<'a> {
     }
 
     pub(super) fn of(&self, item: &Value) -> Option<&'a Value> {
-        self.items.iter().find(|old| {
-            self.node
-                .map_keys
-                .iter()
-                .all(|key| old.get(key) == item.get(key))
-        })
+        self.items.iter().find(|old| self.node.map_keys.iter().all(|key| old.get(key) == item.get(key)))
     }
 }
 
 /// Lists of type set and map hold each item once. `base` is a path to start from.
-pub(super) fn list_types(
-    node: &Node,
-    value: &Value,
-    path: &mut PathBuf,
-    errors: &mut Vec<FieldError>,
-) {
+pub(super) fn list_types(node: &Node, value: &Value, path: &mut PathBuf, errors: &mut Vec<FieldError>) {
     match value {
         Value::Array(items) => {
             duplicates(node, items, path, errors);
@@ -505,12 +429,7 @@ fn duplicates(node: &Node, items: &[Value], path: &mut PathBuf, errors: &mut Vec
         // As the server does: reported once, at the second occurrence.
         if *times == 2 {
             path.index(index, |path| {
-                errors.push(FieldError::new(
-                    FieldErrorKind::Duplicate,
-                    path.as_str(),
-                    Some(identity),
-                    "",
-                ));
+                errors.push(FieldError::new(FieldErrorKind::Duplicate, path.as_str(), Some(identity), ""));
             });
         }
     }

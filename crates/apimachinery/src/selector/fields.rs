@@ -43,15 +43,10 @@ impl FieldSelector {
         for term in terms.into_iter().filter(|t| !t.is_empty()) {
             let found = term.char_indices().find_map(|(at, _)| {
                 let rest = &term[at..];
-                ["!=", "==", "="]
-                    .iter()
-                    .find(|op| rest.starts_with(**op))
-                    .map(|op| (at, *op))
+                ["!=", "==", "="].iter().find(|op| rest.starts_with(**op)).map(|op| (at, *op))
             });
             let Some((at, operator)) = found else {
-                return Err(SelectorError(format!(
-                    "invalid selector: '{text}'; can't understand '{term}'"
-                )));
+                return Err(SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'")));
             };
             requirements.push(FieldRequirement {
                 field: term[..at].to_owned(),
@@ -67,28 +62,18 @@ impl FieldSelector {
     /// # Errors
     /// Naming the first unsupported field, in the words Kubernetes uses for resources without extra fields.
     pub fn check_supported(&self, supported: &[&str]) -> Result<(), SelectorError> {
-        match self
-            .requirements
-            .iter()
-            .find(|r| !supported.contains(&r.field.as_str()))
-        {
+        match self.requirements.iter().find(|r| !supported.contains(&r.field.as_str())) {
             None => Ok(()),
             Some(r) if supported.len() <= 2 => Err(SelectorError(format!(
                 "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                 r.field
             ))),
-            Some(r) => Err(SelectorError(format!(
-                "field label not supported: {}",
-                r.field
-            ))),
+            Some(r) => Err(SelectorError(format!("field label not supported: {}", r.field))),
         }
     }
 
     /// Whether the fields, looked up by path (absent = ""), satisfy every term.
-    pub fn matches<'a>(
-        &self,
-        mut lookup: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>,
-    ) -> bool {
+    pub fn matches<'a>(&self, mut lookup: impl FnMut(&str) -> Option<std::borrow::Cow<'a, str>>) -> bool {
         self.requirements.iter().all(|r| {
             let actual = lookup(&r.field);
             (actual.as_deref().unwrap_or_default() == r.value) != r.negated
@@ -102,10 +87,7 @@ impl FieldSelector {
 
     /// The value that this field must have, if the selector pins it.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        self.requirements
-            .iter()
-            .find(|r| r.field == field && !r.negated)
-            .map(|r| r.value.as_str())
+        self.requirements.iter().find(|r| r.field == field && !r.negated).map(|r| r.value.as_str())
     }
 
     /// Whether every object matches.
@@ -122,21 +104,10 @@ impl FieldSelector {
 impl fmt::Display for FieldSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let term = |r: &FieldRequirement| {
-            let value = r
-                .value
-                .replace('\\', r"\\")
-                .replace(',', r"\,")
-                .replace('=', r"\=");
+            let value = r.value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=");
             format!("{}{}{value}", r.field, if r.negated { "!=" } else { "=" })
         };
-        f.write_str(
-            &self
-                .requirements
-                .iter()
-                .map(term)
-                .collect::<Vec<_>>()
-                .join(","),
-        )
+        f.write_str(&self.requirements.iter().map(term).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -179,9 +150,7 @@ fn unescape(text: &str) -> Result<String, SelectorError> {
                 Some(escaped @ ('\\' | ',' | '=')) => out.push(escaped),
                 other => {
                     let sequence: String = std::iter::once('\\').chain(other).collect();
-                    return Err(SelectorError(format!(
-                        "invalid field selector: invalid escape sequence: {sequence}"
-                    )));
+                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: {sequence}")));
                 }
             },
             ',' | '=' => {

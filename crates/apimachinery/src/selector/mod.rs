@@ -99,10 +99,7 @@ impl Requirement {
         let mut errors = Vec::new();
         let complaints = names::label_key(key);
         if !complaints.is_empty() {
-            errors.push(format!(
-                "key: Invalid value: {key:?}: {}",
-                complaints.join("; ")
-            ));
+            errors.push(format!("key: Invalid value: {key:?}: {}", complaints.join("; ")));
         }
         let shown = || Value::from(values.clone());
         match operator {
@@ -110,10 +107,9 @@ impl Requirement {
                 "values: Invalid value: {}: for 'in', 'notin' operators, values set can't be empty",
                 shown()
             )),
-            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => errors.push(format!(
-                "values: Invalid value: {}: exact-match compatibility requires one single value",
-                shown()
-            )),
+            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => errors.push(
+                format!("values: Invalid value: {}: exact-match compatibility requires one single value", shown()),
+            ),
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => errors.push(format!(
                 "values: Invalid value: {}: values set must be empty for exists and does not exist",
                 shown()
@@ -136,18 +132,11 @@ impl Requirement {
         for (index, value) in values.iter().enumerate() {
             let complaints = names::label_value(value);
             if !complaints.is_empty() {
-                errors.push(format!(
-                    "values[{index}][{key}]: Invalid value: {value:?}: {}",
-                    complaints.join("; ")
-                ));
+                errors.push(format!("values[{index}][{key}]: Invalid value: {value:?}: {}", complaints.join("; ")));
             }
         }
         match errors.as_slice() {
-            [] => Ok(Requirement {
-                key: key.to_owned(),
-                operator,
-                values,
-            }),
+            [] => Ok(Requirement { key: key.to_owned(), operator, values }),
             [one] => Err(SelectorError(one.clone())),
             many => Err(SelectorError(format!("[{}]", many.join(", ")))),
         }
@@ -223,10 +212,7 @@ impl LabelSelector {
 
     /// Matches no object (what an absent `metav1.LabelSelector` means).
     pub fn nothing() -> Self {
-        LabelSelector {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        LabelSelector { requirements: Vec::new(), nothing: true }
     }
 
     /// Parses the text of a query parameter: `a=b,c in (d,e),!f`.
@@ -236,10 +222,7 @@ impl LabelSelector {
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut requirements = Parser::new(text).parse()?;
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(LabelSelector {
-            requirements,
-            nothing: false,
-        })
+        Ok(LabelSelector { requirements, nothing: false })
     }
 
     /// From a `metav1.LabelSelector`; `null` matches nothing, `{}` everything.
@@ -251,36 +234,19 @@ impl LabelSelector {
             return Ok(LabelSelector::nothing());
         }
         let mut requirements = Vec::new();
-        for (key, value) in value
-            .get("matchLabels")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (key, value) in value.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
             let value = value.as_str().unwrap_or_default().to_owned();
             requirements.push(Requirement::new(key, Operator::Equals, vec![value])?);
         }
-        for expression in value
-            .get("matchExpressions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let text = |field: &str| {
-                expression
-                    .get(field)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
+        for expression in value.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+            let text = |field: &str| expression.get(field).and_then(Value::as_str).unwrap_or_default();
             let operator = match text("operator") {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => {
-                    return Err(SelectorError(format!(
-                        "{other:?} is not a valid label selector operator"
-                    )));
+                    return Err(SelectorError(format!("{other:?} is not a valid label selector operator")));
                 }
             };
             let values: BTreeSet<String> = expression
@@ -290,17 +256,10 @@ impl LabelSelector {
                 .flatten()
                 .filter_map(|v| v.as_str().map(str::to_owned))
                 .collect();
-            requirements.push(Requirement::new(
-                text("key"),
-                operator,
-                values.into_iter().collect(),
-            )?);
+            requirements.push(Requirement::new(text("key"), operator, values.into_iter().collect())?);
         }
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(LabelSelector {
-            requirements,
-            nothing: false,
-        })
+        Ok(LabelSelector { requirements, nothing: false })
     }
 
     /// Whether these labels satisfy every term.
@@ -321,11 +280,7 @@ impl LabelSelector {
 
 impl fmt::Display for LabelSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts: Vec<String> = self
-            .requirements
-            .iter()
-            .map(Requirement::to_string)
-            .collect();
+        let texts: Vec<String> = self.requirements.iter().map(Requirement::to_string).collect();
         f.write_str(&texts.join(","))
     }
 }
@@ -353,18 +308,11 @@ mod tests {
         let labels = json!({"app": "web", "size": "5", "empty": ""});
         let selector = LabelSelector::parse(text).unwrap();
         assert_eq!(selector.matches(&labels), expected, "{text}");
-        assert_eq!(
-            LabelSelector::parse(&selector.to_string()).unwrap(),
-            selector,
-            "{text}"
-        );
+        assert_eq!(LabelSelector::parse(&selector.to_string()).unwrap(), selector, "{text}");
     }
 
     #[rstest]
-    #[case(
-        "a b",
-        "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"
-    )]
+    #[case("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt")]
     #[case("a=b,", "found '', expected: identifier after ','")]
     #[case("a in b", "unable to parse requirement: found 'b' expected: '('")]
     #[case("=a", "found '=', expected: !, identifier, or 'end of string'")]
@@ -382,16 +330,8 @@ mod tests {
         .unwrap();
         assert_eq!(selector.to_string(), "app=web,tier notin (db)");
         assert!(selector.matches(&json!({"app": "web"})));
-        assert!(
-            !LabelSelector::from_json(&Value::Null)
-                .unwrap()
-                .matches(&json!({}))
-        );
-        assert!(
-            LabelSelector::from_json(&json!({}))
-                .unwrap()
-                .matches(&json!({}))
-        );
+        assert!(!LabelSelector::from_json(&Value::Null).unwrap().matches(&json!({})));
+        assert!(LabelSelector::from_json(&json!({})).unwrap().matches(&json!({})));
     }
 
     #[test]
@@ -401,28 +341,18 @@ mod tests {
         assert!(matches(r"metadata.name=a\,b"));
         assert!(matches("metadata.namespace=,spec.unschedulable==true"));
         assert!(!matches("spec.unschedulable!=true"));
-        assert_eq!(
-            FieldSelector::parse("metadata.name=x")
-                .unwrap()
-                .exact("metadata.name"),
-            Some("x")
-        );
+        assert_eq!(FieldSelector::parse("metadata.name=x").unwrap().exact("metadata.name"), Some("x"));
     }
 
     #[test]
     fn explains_field_errors() {
         assert_eq!(
-            FieldSelector::parse("metadata.name")
-                .unwrap_err()
-                .to_string(),
+            FieldSelector::parse("metadata.name").unwrap_err().to_string(),
             "invalid selector: 'metadata.name'; can't understand 'metadata.name'"
         );
         let selector = FieldSelector::parse("spec.x=1").unwrap();
         assert_eq!(
-            selector
-                .check_supported(&["metadata.name", "metadata.namespace"])
-                .unwrap_err()
-                .to_string(),
+            selector.check_supported(&["metadata.name", "metadata.namespace"]).unwrap_err().to_string(),
             "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
     }

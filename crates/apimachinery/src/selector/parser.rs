@@ -33,18 +33,12 @@ pub(super) struct Parser {
 
 impl Parser {
     pub(super) fn new(text: &str) -> Self {
-        Parser {
-            tokens: tokens(text),
-            position: 0,
-        }
+        Parser { tokens: tokens(text), position: 0 }
     }
 
     /// `values` tells that `in` and `notin` are plain identifiers here.
     fn peek(&self, values: bool) -> (Token, &str) {
-        let (token, text) = self
-            .tokens
-            .get(self.position)
-            .map_or((Token::End, ""), |(t, s)| (*t, s.as_str()));
+        let (token, text) = self.tokens.get(self.position).map_or((Token::End, ""), |(t, s)| (*t, s.as_str()));
         match token {
             Token::In | Token::NotIn if values => (Token::Identifier, text),
             token => (token, text),
@@ -64,9 +58,8 @@ impl Parser {
             match self.peek(true) {
                 (Token::End, _) => return Ok(requirements),
                 (Token::Identifier | Token::Not, _) => {
-                    let requirement = self
-                        .requirement()
-                        .map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?;
+                    let requirement =
+                        self.requirement().map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?;
                     requirements.push(requirement);
                 }
                 (_, text) => {
@@ -96,10 +89,7 @@ impl Parser {
         }
         let complaints = names::label_key(&key);
         if !complaints.is_empty() {
-            return Err(SelectorError(format!(
-                "<nil>: Invalid value: {key:?}: {}",
-                complaints.join("; ")
-            )));
+            return Err(SelectorError(format!("<nil>: Invalid value: {key:?}: {}", complaints.join("; "))));
         }
         if matches!(self.peek(true).0, Token::End | Token::Comma) && !negated {
             return Requirement::new(&key, Operator::Exists, Vec::new());
@@ -204,11 +194,7 @@ fn tokens(text: &str) -> Vec<(Token, String)> {
             break;
         };
         let length = if special(first) {
-            if rest.starts_with("==") || rest.starts_with("!=") {
-                2
-            } else {
-                1
-            }
+            if rest.starts_with("==") || rest.starts_with("!=") { 2 } else { 1 }
         } else {
             rest.find(|c| special(c) || space(c)).unwrap_or(rest.len())
         };

@@ -4,10 +4,8 @@ use kube_bind_api::{ClaimState, PermissionClaim, StatedClaim};
 use serde_json::json;
 
 fn accepted(owner: Option<&str>, selector: Value) -> Vec<AcceptedClaim> {
-    let wire: PermissionClaim = serde_json::from_value(
-        json!({"resource": "secrets", "owner": owner, "selector": selector}),
-    )
-    .unwrap();
+    let wire: PermissionClaim =
+        serde_json::from_value(json!({"resource": "secrets", "owner": owner, "selector": selector})).unwrap();
     let stated = StatedClaim::new(wire.clone(), ClaimState::Accepted);
     Consent::decide(&[wire], &[stated]).accepted()
 }
@@ -34,46 +32,21 @@ impl World {
             .iter()
             .map(|token| json!({"metadata": {"name": format!("db-{token}"), "uid": format!("uid-{token}"), "namespace": "p"}, "spec": {"tokenSecret": token}}))
             .collect();
-        Self {
-            claims,
-            referring,
-            secrets: vec![],
-            previous: vec![],
-            deleted: BTreeSet::new(),
-            fresh: false,
-        }
+        Self { claims, referring, secrets: vec![], previous: vec![], deleted: BTreeSet::new(), fresh: false }
     }
 
     fn secret(mut self, name: &str, uid: &str, extra: Value) -> Self {
         let mut metadata = json!({"name": name, "uid": uid, "resourceVersion": "1"});
-        metadata
-            .as_object_mut()
-            .unwrap()
-            .extend(extra.as_object().unwrap().clone());
-        self.secrets
-            .push(json!({"kind": "Secret", "metadata": metadata}));
+        metadata.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        self.secrets.push(json!({"kind": "Secret", "metadata": metadata}));
         self
     }
 
     fn run(&self) -> Outcome {
         let acmedbs = GroupResource::new("acmedb.com", "acmedbs");
         let secrets = GroupResource::new("", "secrets");
-        let referring: Vec<_> = self
-            .referring
-            .iter()
-            .map(|object| Referring {
-                resource: &acmedbs,
-                object,
-            })
-            .collect();
-        let existing: Vec<_> = self
-            .secrets
-            .iter()
-            .map(|object| Existing {
-                resource: &secrets,
-                object,
-            })
-            .collect();
+        let referring: Vec<_> = self.referring.iter().map(|object| Referring { resource: &acmedbs, object }).collect();
+        let existing: Vec<_> = self.secrets.iter().map(|object| Existing { resource: &secrets, object }).collect();
         evaluate(&Input {
             claims: &self.claims,
             contract_namespace: "cluster-x",
@@ -112,58 +85,32 @@ fn lines(outcome: &Outcome) -> Vec<String> {
 fn a_claimed_object_is_born_lives_and_goes() {
     let mut world = World::new(by_token("Provider"), &["a"]);
     let outcome = world.run();
-    assert_eq!(
-        lines(&outcome),
-        ["a Some(Provider) - - None"],
-        "granted, may be created"
-    );
+    assert_eq!(lines(&outcome), ["a Some(Provider) - - None"], "granted, may be created");
     world.previous = outcome.entries;
 
     let mut world = world.secret("a", "u1", owned("uid-a"));
     let outcome = world.run();
     assert_eq!(lines(&outcome), ["a Some(Provider) u1 1 None"]);
     assert_eq!(outcome.grants.read.values().next().unwrap().len(), 1);
-    assert!(
-        outcome.grants.write.is_empty(),
-        "what the provider makes is only read"
-    );
+    assert!(outcome.grants.write.is_empty(), "what the provider makes is only read");
     world.previous = outcome.entries;
-    assert_eq!(
-        world.run().entries,
-        world.previous,
-        "nothing changes at rest"
-    );
+    assert_eq!(world.run().entries, world.previous, "nothing changes at rest");
 
     world.secrets.clear();
     let outcome = world.run();
-    assert_eq!(
-        lines(&outcome),
-        ["a Some(Provider) u1 1 None"],
-        "absence from a cache proves nothing"
-    );
+    assert_eq!(lines(&outcome), ["a Some(Provider) u1 1 None"], "absence from a cache proves nothing");
     world.deleted.insert("u1".into());
     let outcome = world.run();
     assert_eq!(lines(&outcome), ["a Some(Provider) u1 - Some(true)"]);
     world.previous = outcome.entries;
     world.deleted.clear();
-    assert_eq!(
-        lines(&world.run()),
-        ["a Some(Provider) u1 - Some(true)"],
-        "evidence stays"
-    );
+    assert_eq!(lines(&world.run()), ["a Some(Provider) u1 - Some(true)"], "evidence stays");
 
     let mut world = world.secret("a", "u2", owned("uid-a"));
-    assert_eq!(
-        lines(&world.run()),
-        ["a Some(Provider) u2 1 None"],
-        "a new uid replaces it"
-    );
+    assert_eq!(lines(&world.run()), ["a Some(Provider) u2 1 None"], "a new uid replaces it");
     world.secrets.clear();
     world.referring.clear();
-    assert!(
-        world.run().entries.is_empty(),
-        "and it goes with the object that refers to it"
-    );
+    assert!(world.run().entries.is_empty(), "and it goes with the object that refers to it");
 }
 
 #[test]
@@ -186,11 +133,7 @@ fn a_name_leaves_only_after_its_object() {
     assert_eq!(outcome.grants.write.len(), 1);
     world.previous = outcome.entries;
     world.referring.clear();
-    assert_eq!(
-        lines(&world.run()),
-        ["a Some(Consumer) u1 1 None"],
-        "the agent still has to delete it"
-    );
+    assert_eq!(lines(&world.run()), ["a Some(Consumer) u1 1 None"], "the agent still has to delete it");
     world.secrets.clear();
     assert_eq!(world.run().entries.len(), 1, "a cache does not know");
     world.fresh = true;
@@ -200,24 +143,13 @@ fn a_name_leaves_only_after_its_object() {
 #[test]
 fn the_operators_own_secrets_are_not_granted() {
     for owner in ["Provider", "Consumer"] {
-        let world = World::new(by_token(owner), &["root-password"]).secret(
-            "root-password",
-            "u1",
-            json!({}),
-        );
+        let world = World::new(by_token(owner), &["root-password"]).secret("root-password", "u1", json!({}));
         let outcome = world.run();
         assert!(outcome.entries.is_empty(), "{owner}");
         assert_eq!(outcome.grants, Grants::default());
         assert_eq!(outcome.problems.len(), 1);
-        assert_eq!(
-            outcome.problems[0].name.as_deref(),
-            Some("db-root-password")
-        );
-        assert!(
-            outcome.problems[0].message.contains("root-password"),
-            "{:?}",
-            outcome.problems
-        );
+        assert_eq!(outcome.problems[0].name.as_deref(), Some("db-root-password"));
+        assert!(outcome.problems[0].message.contains("root-password"), "{:?}", outcome.problems);
     }
 }
 
@@ -241,53 +173,28 @@ fn named_labelled_and_shared_objects() {
     );
     claims.extend(by_token("Provider"));
     let world = World::new(claims, &["t"])
-        .secret(
-            "labelled",
-            "u1",
-            json!({"labels": {"app": "m", "kube-bind.io/owner": "provider"}}),
-        )
+        .secret("labelled", "u1", json!({"labels": {"app": "m", "kube-bind.io/owner": "provider"}}))
         .secret("private", "u2", json!({}));
     let outcome = world.run();
-    assert_eq!(
-        lines(&outcome),
-        [
-            "labelled None u1 1 None",
-            "settings None - - None",
-            "t Some(Provider) - - None"
-        ]
-    );
+    assert_eq!(lines(&outcome), ["labelled None u1 1 None", "settings None - - None", "t Some(Provider) - - None"]);
     let write: Vec<_> = outcome.grants.write.values().flatten().collect();
     assert_eq!(write, ["labelled", "settings"]);
 
     let mut world = World::new(by_token("Provider"), &["same"]);
-    world.referring.push(
-        json!({"metadata": {"name": "second", "uid": "uid-2"}, "spec": {"tokenSecret": "same"}}),
-    );
+    world.referring.push(json!({"metadata": {"name": "second", "uid": "uid-2"}, "spec": {"tokenSecret": "same"}}));
     let world = world.secret("same", "u1", owned("uid-2"));
-    assert_eq!(
-        lines(&world.run()),
-        ["same Some(Provider) u1 1 None"],
-        "any of those who refer will do"
-    );
+    assert_eq!(lines(&world.run()), ["same Some(Provider) u1 1 None"], "any of those who refer will do");
 }
 
 #[test]
 fn there_is_a_limit_and_what_was_granted_stays() {
-    let tokens: Vec<String> = (0..MAX_CLAIMED_OBJECTS + 5)
-        .map(|n| format!("t{n:05}"))
-        .collect();
+    let tokens: Vec<String> = (0..MAX_CLAIMED_OBJECTS + 5).map(|n| format!("t{n:05}")).collect();
     let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let mut world = World::new(by_token("Provider"), &tokens);
     let outcome = world.run();
-    assert_eq!(
-        (outcome.entries.len(), outcome.left_out),
-        (MAX_CLAIMED_OBJECTS, 5)
-    );
+    assert_eq!((outcome.entries.len(), outcome.left_out), (MAX_CLAIMED_OBJECTS, 5));
     let last = tokens.last().unwrap();
-    world.previous = vec![ClaimedObject {
-        name: (*last).to_string(),
-        ..outcome.entries[0].clone()
-    }];
+    world.previous = vec![ClaimedObject { name: (*last).to_string(), ..outcome.entries[0].clone() }];
     let outcome = world.run();
     assert!(outcome.entries.iter().any(|entry| entry.name == *last));
     assert_eq!(outcome.entries.len(), MAX_CLAIMED_OBJECTS);
@@ -298,11 +205,7 @@ fn nothing_accepted_nothing_granted() {
     let mut world = World::new(by_token("Provider"), &["a"]).secret("a", "u1", owned("uid-a"));
     world.previous = world.run().entries;
     world.claims.clear();
-    assert_eq!(
-        world.run().entries.len(),
-        1,
-        "until the object is gone the name stays"
-    );
+    assert_eq!(world.run().entries.len(), 1, "until the object is gone the name stays");
     world.previous.clear();
     assert_eq!(world.run(), Outcome::default());
 }

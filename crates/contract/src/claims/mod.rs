@@ -200,21 +200,16 @@ impl Claim {
             .verbs
             .iter()
             .map(|verb| {
-                Verb::parse(verb).ok_or_else(|| ClaimError::Verb {
-                    resource: resource.clone(),
-                    verb: verb.clone(),
-                })
+                Verb::parse(verb).ok_or_else(|| ClaimError::Verb { resource: resource.clone(), verb: verb.clone() })
             })
             .collect::<Result<BTreeSet<_>, _>>()?;
         let labels = match &wire.selector.label_selector {
             None => None,
             Some(selector) => {
                 let value = serde_json::to_value(selector).unwrap_or_default();
-                Some(LabelSelector::from_json(&value).map_err(|error| {
-                    ClaimError::LabelSelector {
-                        resource: resource.clone(),
-                        message: error.to_string(),
-                    }
+                Some(LabelSelector::from_json(&value).map_err(|error| ClaimError::LabelSelector {
+                    resource: resource.clone(),
+                    message: error.to_string(),
                 })?)
             }
         };
@@ -231,14 +226,7 @@ impl Claim {
             .map(|reference| parse_reference(&resource, reference))
             .collect::<Result<Vec<_>, _>>()?;
         let canonical = canonical(wire, &resource, &verbs, &references);
-        Ok(Self {
-            wire: wire.clone(),
-            resource,
-            verbs,
-            labels,
-            references,
-            canonical,
-        })
+        Ok(Self { wire: wire.clone(), resource, verbs, labels, references, canonical })
     }
 
     /// The claim as it stands on the wire.
@@ -272,10 +260,7 @@ impl Claim {
 
     /// Why the provider asks.
     pub fn reason(&self) -> Option<&str> {
-        self.wire
-            .reason
-            .as_deref()
-            .filter(|reason| !reason.is_empty())
+        self.wire.reason.as_deref().filter(|reason| !reason.is_empty())
     }
 
     /// The references of the selector.
@@ -290,9 +275,7 @@ impl Claim {
 
     /// Whether the selector picks nothing, ever.
     pub fn selects_nothing(&self) -> bool {
-        self.labels.is_none()
-            && self.references.is_empty()
-            && self.wire.selector.named_resources.is_empty()
+        self.labels.is_none() && self.references.is_empty() && self.wire.selector.named_resources.is_empty()
     }
 
     /// Two claims with the same text mean the same. Left out: `reason`, `required` and a reference's `kind`, which only
@@ -306,30 +289,14 @@ impl Claim {
     ///
     /// `object` is the whole object, `schema` the OpenAPI schema of its version: a field that the schema gives a default
     /// is not the consumer's word and is never followed; neither is anything under `status`.
-    pub fn targets(
-        &self,
-        referring: &GroupResource,
-        object: &Value,
-        schema: Option<&Value>,
-    ) -> Targets {
+    pub fn targets(&self, referring: &GroupResource, object: &Value, schema: Option<&Value>) -> Targets {
         let mut targets = Targets::default();
-        if !self
-            .references
-            .iter()
-            .any(|reference| reference.resource == *referring)
-        {
+        if !self.references.iter().any(|reference| reference.resource == *referring) {
             return targets;
         }
         let trusted = trusted_view(object, schema);
-        let own = object
-            .pointer("/metadata/namespace")
-            .and_then(Value::as_str)
-            .filter(|ns| !ns.is_empty());
-        for reference in self
-            .references
-            .iter()
-            .filter(|reference| reference.resource == *referring)
-        {
+        let own = object.pointer("/metadata/namespace").and_then(Value::as_str).filter(|ns| !ns.is_empty());
+        for reference in self.references.iter().filter(|reference| reference.resource == *referring) {
             let names = reference.name.strings(&trusted);
             if names.is_empty() && !reference.name.strings(object).is_empty() {
                 targets.problems.push(format!(
@@ -338,10 +305,7 @@ impl Claim {
                     reference.name, referring
                 ));
             }
-            let namespaces = reference
-                .namespace
-                .as_ref()
-                .map(|path| path.strings(&trusted));
+            let namespaces = reference.namespace.as_ref().map(|path| path.strings(&trusted));
             self.collect(reference, own, &names, namespaces.as_deref(), &mut targets);
         }
         targets
@@ -357,17 +321,12 @@ impl Claim {
     ) {
         for (index, name) in names_found.iter().enumerate() {
             if let Some(message) = names::dns1123_subdomain(name).into_iter().next() {
-                targets.problems.push(format!(
-                    "{}: {name:?} is not the name of an object: {message}",
-                    reference.name
-                ));
+                targets.problems.push(format!("{}: {name:?} is not the name of an object: {message}", reference.name));
                 continue;
             }
             // A namespaced object speaks only for its own namespace.
             let namespace = match (own, namespaces) {
-                (Some(own), Some(stated))
-                    if !stated.is_empty() && !stated.iter().any(|stated| stated == own) =>
-                {
+                (Some(own), Some(stated)) if !stated.is_empty() && !stated.iter().any(|stated| stated == own) => {
                     targets.problems.push(format!(
                         "{name:?} is in another namespace; an object refers only to objects of its own namespace {own:?}"
                     ));
@@ -385,27 +344,15 @@ impl Claim {
                     }
                 },
             };
-            targets.found.insert(Target {
-                namespace,
-                name: name.clone(),
-            });
+            targets.found.insert(Target { namespace, name: name.clone() });
         }
     }
 
     /// Whether the claim covers an object of its kind: by label, by name, or because something refers to it
     /// (`referenced`, from [`Claim::targets`]). Labels and names are those of either side; `namespace` is the consumer's.
-    pub fn matches(
-        &self,
-        namespace: Option<&str>,
-        name: &str,
-        labels: &Value,
-        referenced: bool,
-    ) -> bool {
+    pub fn matches(&self, namespace: Option<&str>, name: &str, labels: &Value, referenced: bool) -> bool {
         referenced
-            || self
-                .labels
-                .as_ref()
-                .is_some_and(|selector| selector.matches(labels))
+            || self.labels.as_ref().is_some_and(|selector| selector.matches(labels))
             || self.names_directly(namespace, name)
     }
 
@@ -413,11 +360,7 @@ impl Claim {
     pub fn names_directly(&self, namespace: Option<&str>, name: &str) -> bool {
         self.wire.selector.named_resources.iter().any(|named| {
             named.name == name
-                && named
-                    .namespace
-                    .as_deref()
-                    .filter(|ns| !ns.is_empty())
-                    .is_none_or(|ns| Some(ns) == namespace)
+                && named.namespace.as_deref().filter(|ns| !ns.is_empty()).is_none_or(|ns| Some(ns) == namespace)
         })
     }
 
@@ -426,20 +369,14 @@ impl Claim {
         let named = self.wire.selector.named_resources.iter();
         named
             .filter(move |named| {
-                named
-                    .namespace
-                    .as_deref()
-                    .filter(|ns| !ns.is_empty())
-                    .is_none_or(|ns| ns == namespace)
+                named.namespace.as_deref().filter(|ns| !ns.is_empty()).is_none_or(|ns| ns == namespace)
             })
             .map(|named| named.name.as_str())
     }
 
     /// Whether the provider vouches for the names that objects of this kind give.
     pub fn trusts_name(&self, referring: &GroupResource) -> bool {
-        self.references
-            .iter()
-            .any(|reference| reference.resource == *referring && reference.trust_name)
+        self.references.iter().any(|reference| reference.resource == *referring && reference.trust_name)
     }
 }
 
@@ -458,13 +395,7 @@ fn parse_reference(
     };
     Ok(ParsedReference {
         name: parse(&reference.json_path.name)?,
-        namespace: reference
-            .json_path
-            .namespace
-            .as_deref()
-            .filter(|path| !path.is_empty())
-            .map(parse)
-            .transpose()?,
+        namespace: reference.json_path.namespace.as_deref().filter(|path| !path.is_empty()).map(parse).transpose()?,
         versions: reference.versions.clone(),
         kind: reference.kind.clone().filter(|kind| !kind.is_empty()),
         trust_name: reference.trust_name.unwrap_or(false),
@@ -489,11 +420,8 @@ fn canonical(
         }
         sorted(terms)
     });
-    let named = wire
-        .selector
-        .named_resources
-        .iter()
-        .map(|named| json!([named.namespace.as_deref().unwrap_or(""), named.name]));
+    let named =
+        wire.selector.named_resources.iter().map(|named| json!([named.namespace.as_deref().unwrap_or(""), named.name]));
     let references = references.iter().map(|reference| {
         let versions: BTreeSet<&String> = reference.versions.iter().collect();
         json!([
@@ -506,15 +434,9 @@ fn canonical(
         ])
     });
     let mut out = Map::new();
-    out.insert(
-        "resource".into(),
-        json!([resource.group, resource.resource]),
-    );
+    out.insert("resource".into(), json!([resource.group, resource.resource]));
     out.insert("owner".into(), json!(wire.owner));
-    out.insert(
-        "verbs".into(),
-        json!(verbs.iter().map(|verb| verb.word()).collect::<Vec<_>>()),
-    );
+    out.insert("verbs".into(), json!(verbs.iter().map(|verb| verb.word()).collect::<Vec<_>>()));
     out.insert("labels".into(), json!(labels));
     out.insert("named".into(), json!(sorted(named.collect())));
     out.insert("references".into(), json!(sorted(references.collect())));

@@ -58,21 +58,12 @@ impl Path {
             if trimmed.trim_matches(['.', '$', '{', '}', ' ']).is_empty() {
                 return Err(PathError::Empty);
             }
-            Language::Json(
-                JsonPath::parse(trimmed).map_err(|error| PathError::JsonPath(error.to_string()))?,
-            )
+            Language::Json(JsonPath::parse(trimmed).map_err(|error| PathError::JsonPath(error.to_string()))?)
         } else {
             Language::Bare(parse_bare(trimmed)?)
         };
-        let path = Self {
-            text: trimmed.to_owned(),
-            language,
-        };
-        match path
-            .plain_fields()
-            .and_then(|fields| fields.first().map(|field| (*field).to_owned()))
-            .as_deref()
-        {
+        let path = Self { text: trimmed.to_owned(), language };
+        match path.plain_fields().and_then(|fields| fields.first().map(|field| (*field).to_owned())).as_deref() {
             Some("status") => Err(PathError::NotTheConsumers("status")),
             _ => Ok(path),
         }
@@ -94,18 +85,14 @@ impl Path {
 
     /// Whether it is the referring object's own name.
     pub fn is_own_name(&self) -> bool {
-        self.plain_fields()
-            .is_some_and(|fields| fields == ["metadata", "name"])
+        self.plain_fields().is_some_and(|fields| fields == ["metadata", "name"])
     }
 
     /// The texts it leads to: strings, and the elements of lists of strings; trimmed, without empty ones.
     pub fn strings(&self, object: &Value) -> Vec<String> {
         let mut out = Vec::new();
         match &self.language {
-            Language::Json(path) => path
-                .find(object)
-                .into_iter()
-                .for_each(|value| flatten(value, &mut out)),
+            Language::Json(path) => path.find(object).into_iter().for_each(|value| flatten(value, &mut out)),
             Language::Bare(steps) => walk(steps, object, &mut out),
         }
         out
@@ -114,11 +101,9 @@ impl Path {
     /// The same text for paths that mean the same.
     pub fn canonical(&self) -> String {
         match self.plain_fields() {
-            Some(fields) => fields
-                .iter()
-                .map(|field| field.replace('\\', "\\\\").replace('.', "\\."))
-                .collect::<Vec<_>>()
-                .join("."),
+            Some(fields) => {
+                fields.iter().map(|field| field.replace('\\', "\\\\").replace('.', "\\.")).collect::<Vec<_>>().join(".")
+            }
             None => self.text.clone(),
         }
     }
@@ -127,11 +112,7 @@ impl Path {
 impl fmt::Display for Path {
     /// As people read it: `spec.tokenSecret`, without the leading dot or the braces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self
-            .text
-            .strip_prefix('{')
-            .and_then(|text| text.strip_suffix('}'))
-            .unwrap_or(&self.text);
+        let text = self.text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(&self.text);
         let text = text.trim().trim_start_matches('$').trim_start_matches('.');
         for c in text.chars() {
             write!(f, "{}", if c.is_control() { '\u{fffd}' } else { c })?;
@@ -156,8 +137,8 @@ fn parse_bare(text: &str) -> Result<Vec<Step>, PathError> {
             },
             Some('.') => push(&mut steps, &mut key, &mut escaped)?,
             Some(
-                c @ ('*' | '?' | '|' | '@' | '!' | '(' | ')' | '[' | ']' | '{' | '}' | '"' | '\''
-                | ',' | '=' | '<' | '>' | '%'),
+                c @ ('*' | '?' | '|' | '@' | '!' | '(' | ')' | '[' | ']' | '{' | '}' | '"' | '\'' | ',' | '=' | '<'
+                | '>' | '%'),
             ) => {
                 return Err(PathError::Unsupported(format!("{c:?}")));
             }
@@ -172,9 +153,7 @@ fn parse_bare(text: &str) -> Result<Vec<Step>, PathError> {
         }
     }
     if steps.last() == Some(&Step::Each) {
-        return Err(PathError::Unsupported(
-            "# at the end (it is the length of the list)".into(),
-        ));
+        return Err(PathError::Unsupported("# at the end (it is the length of the list)".into()));
     }
     Ok(steps)
 }
@@ -199,9 +178,7 @@ fn push(steps: &mut Vec<Step>, key: &mut String, escaped: &mut bool) -> Result<(
 fn walk(steps: &[Step], value: &Value, out: &mut Vec<String>) {
     match (steps.split_first(), value) {
         (None, value) => flatten(value, out),
-        (Some((Step::Each, rest)), Value::Array(items)) => {
-            items.iter().for_each(|item| walk(rest, item, out))
-        }
+        (Some((Step::Each, rest)), Value::Array(items)) => items.iter().for_each(|item| walk(rest, item, out)),
         (Some((Step::Key(key), rest)), Value::Object(map)) => {
             if let Some(child) = map.get(key) {
                 walk(rest, child, out);

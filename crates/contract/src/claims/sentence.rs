@@ -32,15 +32,8 @@ impl Claim {
         }
         let named = &self.wire.selector.named_resources;
         if !named.is_empty() {
-            let noun = if named.len() == 1 {
-                singular(plural)
-            } else {
-                plural.to_owned()
-            };
-            parts.push(format!(
-                "{noun} {}",
-                join(&named.iter().map(name_of).collect::<Vec<_>>())
-            ));
+            let noun = if named.len() == 1 { singular(plural) } else { plural.to_owned() };
+            parts.push(format!("{noun} {}", join(&named.iter().map(name_of).collect::<Vec<_>>())));
         }
         if let Some(selector) = &self.wire.selector.label_selector {
             parts.push(match labels(selector) {
@@ -59,11 +52,7 @@ impl Claim {
     pub fn notes(&self, kind_of: impl Fn(&GroupResource) -> Option<String>) -> Vec<String> {
         let mut notes = Vec::new();
         if self.direction() != Direction::ToConsumer {
-            for reference in self
-                .references
-                .iter()
-                .filter(|reference| !reference.name.is_own_name())
-            {
+            for reference in self.references.iter().filter(|reference| !reference.name.is_own_name()) {
                 notes.push(format!(
                     "Whoever may create a {} can have any {} of its namespace sent to the provider.",
                     clean(&kind_name(reference, &kind_of)),
@@ -88,15 +77,9 @@ impl Claim {
             Some(ClaimOwner::Consumer) => &[Verb::Read],
             None => &[Verb::Read, Verb::Create],
         };
-        let verbs: Vec<Verb> = if self.verbs.is_empty() {
-            implied.to_vec()
-        } else {
-            self.verbs.iter().copied().collect()
-        };
-        verbs
-            .into_iter()
-            .map(|verb| verb.word().to_owned())
-            .collect()
+        let verbs: Vec<Verb> =
+            if self.verbs.is_empty() { implied.to_vec() } else { self.verbs.iter().copied().collect() };
+        verbs.into_iter().map(|verb| verb.word().to_owned()).collect()
     }
 }
 
@@ -116,21 +99,12 @@ pub fn singular(plural: &str) -> String {
     plural.strip_suffix('s').unwrap_or(plural).to_owned()
 }
 
-fn kind_name(
-    reference: &ParsedReference,
-    kind_of: impl Fn(&GroupResource) -> Option<String>,
-) -> String {
-    kind_of(&reference.resource)
-        .or_else(|| reference.kind.clone())
-        .unwrap_or_else(|| reference.resource.to_string())
+fn kind_name(reference: &ParsedReference, kind_of: impl Fn(&GroupResource) -> Option<String>) -> String {
+    kind_of(&reference.resource).or_else(|| reference.kind.clone()).unwrap_or_else(|| reference.resource.to_string())
 }
 
 fn name_of(named: &NamedResource) -> String {
-    match named
-        .namespace
-        .as_deref()
-        .filter(|namespace| !namespace.is_empty())
-    {
+    match named.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
         Some(namespace) => format!("{} in namespace {}", clean(&named.name), clean(namespace)),
         None => clean(&named.name),
     }
@@ -138,20 +112,10 @@ fn name_of(named: &NamedResource) -> String {
 
 /// `labelled a=b, c in (d, e)`; none if the selector picks everything.
 fn labels(selector: &LabelSelector) -> Option<String> {
-    let mut terms: Vec<String> = selector
-        .match_labels
-        .iter()
-        .flatten()
-        .map(|(key, value)| format!("{}={}", clean(key), clean(value)))
-        .collect();
+    let mut terms: Vec<String> =
+        selector.match_labels.iter().flatten().map(|(key, value)| format!("{}={}", clean(key), clean(value))).collect();
     for term in selector.match_expressions.iter().flatten() {
-        let values = term
-            .values
-            .iter()
-            .flatten()
-            .map(|value| clean(value))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let values = term.values.iter().flatten().map(|value| clean(value)).collect::<Vec<_>>().join(", ");
         terms.push(match term.operator.as_str() {
             "In" => format!("{} in ({values})", clean(&term.key)),
             "NotIn" => format!("{} not in ({values})", clean(&term.key)),
@@ -172,24 +136,12 @@ fn join(parts: &[String]) -> String {
 
 fn capitalise(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 /// Control characters and overlong texts cannot reach a terminal.
 fn clean(text: &str) -> String {
     const LIMIT: usize = 300;
     let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .take(LIMIT)
-        .map(|c| {
-            if c.is_control() || bidi(c) {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    text.chars().take(LIMIT).map(|c| if c.is_control() || bidi(c) { '\u{fffd}' } else { c }).collect()
 }

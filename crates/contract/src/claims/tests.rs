@@ -7,9 +7,7 @@ fn claim(value: Value) -> Claim {
 }
 
 fn error(value: Value) -> String {
-    Claim::parse(&serde_json::from_value(value).unwrap())
-        .unwrap_err()
-        .to_string()
+    Claim::parse(&serde_json::from_value(value).unwrap()).unwrap_err().to_string()
 }
 
 fn by_path(path: &str) -> Value {
@@ -22,12 +20,7 @@ fn acmedbs() -> GroupResource {
 }
 
 fn found(claim: &Claim, object: &Value, schema: Option<&Value>) -> Vec<String> {
-    claim
-        .targets(&acmedbs(), object, schema)
-        .found
-        .into_iter()
-        .map(|target| target.name)
-        .collect()
+    claim.targets(&acmedbs(), object, schema).found.into_iter().map(|target| target.name).collect()
 }
 
 #[test]
@@ -133,26 +126,14 @@ fn other_paths_are_refused(#[case] path: &str, #[case] expected: &str) {
 #[test]
 fn other_mistakes_are_refused() {
     for (value, expected) in [
-        (
-            json!({"resource": "pods", "selector": {}}),
-            "pods cannot be claimed",
-        ),
-        (
-            json!({"group": "apps", "resource": "secrets", "selector": {}}),
-            "secrets.apps cannot be claimed",
-        ),
+        (json!({"resource": "pods", "selector": {}}), "pods cannot be claimed"),
+        (json!({"group": "apps", "resource": "secrets", "selector": {}}), "secrets.apps cannot be claimed"),
         (
             json!({"group": "rbac.authorization.k8s.io", "resource": "clusterroles", "selector": {}}),
             "cannot be claimed",
         ),
-        (
-            json!({"resource": "secrets", "verbs": ["own"], "selector": {}}),
-            "verb \"own\"",
-        ),
-        (
-            json!({"resource": "secrets", "selector": {"namedResources": [{"name": "../x"}]}}),
-            "namedResources",
-        ),
+        (json!({"resource": "secrets", "verbs": ["own"], "selector": {}}), "verb \"own\""),
+        (json!({"resource": "secrets", "selector": {"namedResources": [{"name": "../x"}]}}), "namedResources"),
         (
             json!({"resource": "secrets", "selector": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "Like"}]}}}),
             "labelSelector",
@@ -166,54 +147,24 @@ fn other_mistakes_are_refused() {
 #[test]
 fn names_come_from_the_consumer() {
     let claim = claim(by_path(".spec.tokenSecret"));
-    let object = |spec: Value| json!({"metadata": {"name": "prod", "namespace": "default"}, "spec": spec, "status": {"x": "y"}});
+    let object =
+        |spec: Value| json!({"metadata": {"name": "prod", "namespace": "default"}, "spec": spec, "status": {"x": "y"}});
     let schema = |token: Value| json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"tokenSecret": token}}}});
     let plain = schema(json!({"type": "string"}));
     let defaulted = schema(json!({"type": "string", "default": "root-password"}));
-    assert_eq!(
-        found(&claim, &object(json!({"tokenSecret": "a"})), Some(&plain)),
-        ["a"]
-    );
-    assert!(
-        found(
-            &claim,
-            &object(json!({"tokenSecret": "root-password"})),
-            Some(&defaulted)
-        )
-        .is_empty()
-    );
+    assert_eq!(found(&claim, &object(json!({"tokenSecret": "a"})), Some(&plain)), ["a"]);
+    assert!(found(&claim, &object(json!({"tokenSecret": "root-password"})), Some(&defaulted)).is_empty());
     let outer = json!({"properties": {"spec": {"default": {"tokenSecret": "root-password"}, "properties": {"tokenSecret": {"type": "string"}}}}});
-    let targets = claim.targets(
-        &acmedbs(),
-        &object(json!({"tokenSecret": "root-password"})),
-        Some(&outer),
-    );
+    let targets = claim.targets(&acmedbs(), &object(json!({"tokenSecret": "root-password"})), Some(&outer));
     assert!(targets.found.is_empty());
-    assert!(
-        targets.problems[0].contains("schema's default"),
-        "{:?}",
-        targets.problems
-    );
+    assert!(targets.problems[0].contains("schema's default"), "{:?}", targets.problems);
     let empty = json!({"properties": {"spec": {"default": {}, "properties": {"tokenSecret": {"type": "string"}}}}});
-    assert_eq!(
-        found(&claim, &object(json!({"tokenSecret": "a"})), Some(&empty)),
-        ["a"]
-    );
+    assert_eq!(found(&claim, &object(json!({"tokenSecret": "a"})), Some(&empty)), ["a"]);
     let recursive = self::claim(by_path("$..x"));
-    assert!(
-        found(&recursive, &object(json!({})), None).is_empty(),
-        "status is never looked into"
-    );
+    assert!(found(&recursive, &object(json!({})), None).is_empty(), "status is never looked into");
     let list = json!({"properties": {"spec": {"properties": {"users": {"items": {"properties": {"secret": {"default": "root"}}}}}}}});
     let users = self::claim(by_path("spec.users.#.secret"));
-    assert!(
-        found(
-            &users,
-            &object(json!({"users": [{"secret": "root"}]})),
-            Some(&list)
-        )
-        .is_empty()
-    );
+    assert!(found(&users, &object(json!({"users": [{"secret": "root"}]})), Some(&list)).is_empty());
 }
 
 #[test]
@@ -222,25 +173,13 @@ fn objects_speak_for_their_own_namespace() {
     value["selector"]["references"][0]["jsonPath"]["namespace"] = json!("spec.ns");
     let claim = claim(value);
     let object = |own: Option<&str>, ns: Value| json!({"metadata": {"name": "o", "namespace": own}, "spec": {"s": ["a", "b"], "ns": ns}});
-    let elsewhere = claim.targets(
-        &acmedbs(),
-        &object(Some("default"), json!("kube-system")),
-        None,
-    );
+    let elsewhere = claim.targets(&acmedbs(), &object(Some("default"), json!("kube-system")), None);
     assert!(elsewhere.found.is_empty());
     assert_eq!(elsewhere.problems.len(), 2);
-    let here = claim.targets(
-        &acmedbs(),
-        &object(Some("default"), json!("default")),
-        None,
-    );
+    let here = claim.targets(&acmedbs(), &object(Some("default"), json!("default")), None);
     assert_eq!(here.found.len(), 2);
     let cluster = claim.targets(&acmedbs(), &object(None, json!(["x", "y"])), None);
-    let pairs: Vec<_> = cluster
-        .found
-        .iter()
-        .map(|t| (t.namespace.as_deref().unwrap(), t.name.as_str()))
-        .collect();
+    let pairs: Vec<_> = cluster.found.iter().map(|t| (t.namespace.as_deref().unwrap(), t.name.as_str())).collect();
     assert_eq!(pairs, [("x", "a"), ("y", "b")]);
     let bad = claim.targets(
         &acmedbs(),
@@ -252,10 +191,8 @@ fn objects_speak_for_their_own_namespace() {
 
 #[test]
 fn selectors_are_ored_and_empty_ones_pick_nothing() {
-    let claim = claim(
-        json!({"resource": "secrets", "selector": {"labelSelector": {"matchLabels": {"app": "m"}},
-        "namedResources": [{"name": "n", "namespace": "default"}, {"name": "any"}]}}),
-    );
+    let claim = claim(json!({"resource": "secrets", "selector": {"labelSelector": {"matchLabels": {"app": "m"}},
+        "namedResources": [{"name": "n", "namespace": "default"}, {"name": "any"}]}}));
     let labels = json!({"app": "m"});
     assert!(claim.matches(Some("x"), "z", &labels, false));
     assert!(claim.matches(Some("default"), "n", &Value::Null, false));
@@ -281,24 +218,14 @@ fn claims_are_compared_by_meaning() {
     assert!(same(&|v| v["group"] = json!("core")));
     assert!(same(&|v| v["reason"] = json!("because")));
     assert!(same(&|v| v["required"] = json!(true)));
-    assert!(same(
-        &|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("spec.tokenSecret")
-    ));
-    assert!(same(
-        &|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("{.spec.tokenSecret}")
-    ));
-    assert!(same(
-        &|v| v["selector"]["references"][0]["kind"] = json!("Other")
-    ));
+    assert!(same(&|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("spec.tokenSecret")));
+    assert!(same(&|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("{.spec.tokenSecret}")));
+    assert!(same(&|v| v["selector"]["references"][0]["kind"] = json!("Other")));
     assert!(!same(&|v| v["owner"] = json!("Consumer")));
     assert!(!same(&|v| v["resource"] = json!("services")));
     assert!(!same(&|v| v["verbs"] = json!(["delete"])));
-    assert!(!same(
-        &|v| v["selector"]["references"][0]["trustName"] = json!(true)
-    ));
-    assert!(!same(
-        &|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("spec.other")
-    ));
+    assert!(!same(&|v| v["selector"]["references"][0]["trustName"] = json!(true)));
+    assert!(!same(&|v| v["selector"]["references"][0]["jsonPath"]["name"] = json!("spec.other")));
     assert!(!same(&|v| v["selector"]["labelSelector"] = json!({})));
     let order = |names: [&str; 2]| {
         claim(json!({"resource": "secrets", "verbs": ["create", "read"],

@@ -16,14 +16,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MatchCondition, MatchResources, NamedRuleWithOperations, ParamKind, ParamRef,
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
+    MatchCondition, MatchResources, NamedRuleWithOperations, ParamKind, ParamRef, ValidatingAdmissionPolicy,
+    ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicyBindingSpec, ValidatingAdmissionPolicySpec, Validation,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube_bind_api::constants::{
-    ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, KONNECTOR, LABEL_BINDING,
-};
+use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, KONNECTOR, LABEL_BINDING};
 
 use super::consumer::claims_role_name;
 use crate::claims::CLAIMABLE;
@@ -54,27 +51,17 @@ pub fn where_used(binding: &str, binding_uid: Option<&str>, bound: &BoundKind) -
     // Policies, unlike RBAC objects, are named like DNS names.
     let name = format!("kube-bind.{binding}.where-used");
     let api_version = format!("{}/{}", bound.group, bound.version);
-    let mut matches = rules(
-        "rbac.authorization.k8s.io",
-        &["rolebindings"],
-        &["CREATE", "UPDATE"],
-    );
+    let mut matches = rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"]);
     for rule in matches.resource_rules.iter_mut().flatten() {
         rule.resource_names = Some(vec![claims_role_name(binding)]);
     }
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".into()),
-        param_kind: Some(ParamKind {
-            api_version: Some(api_version),
-            kind: Some(bound.kind.clone()),
-        }),
+        param_kind: Some(ParamKind { api_version: Some(api_version), kind: Some(bound.kind.clone()) }),
         match_constraints: Some(matches),
         validations: Some(vec![validation(
             "params != null".to_owned(),
-            format!(
-                "the claims of binding {binding} may be used only in namespaces with a {}",
-                bound.kind
-            ),
+            format!("the claims of binding {binding} may be used only in namespaces with a {}", bound.kind),
         )]),
         ..Default::default()
     };
@@ -84,8 +71,7 @@ pub fn where_used(binding: &str, binding_uid: Option<&str>, bound: &BoundKind) -
         ..Default::default()
     };
     let labels = BTreeMap::from([(LABEL_BINDING.to_owned(), binding.to_owned())]);
-    let annotations = binding_uid
-        .map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())]));
+    let annotations = binding_uid.map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())]));
     policy(&name, Some(labels), annotations, spec, Some(param_ref))
 }
 
@@ -98,11 +84,7 @@ pub fn agent() -> Vec<Policy> {
 pub fn own_role_bindings() -> Policy {
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".into()),
-        match_constraints: Some(rules(
-            "rbac.authorization.k8s.io",
-            &["rolebindings"],
-            &["CREATE", "UPDATE"],
-        )),
+        match_constraints: Some(rules("rbac.authorization.k8s.io", &["rolebindings"], &["CREATE", "UPDATE"])),
         match_conditions: Some(vec![by_agent()]),
         validations: Some(vec![
             validation(
@@ -126,19 +108,15 @@ pub fn own_role_bindings() -> Policy {
 
 /// Objects of claimed kinds: the agent touches only what carries a binding's label.
 pub fn only_ours() -> Policy {
-    let labelled = |object: &str| {
-        format!("has({object}.metadata.labels) && '{LABEL_BINDING}' in {object}.metadata.labels")
-    };
+    let labelled =
+        |object: &str| format!("has({object}.metadata.labels) && '{LABEL_BINDING}' in {object}.metadata.labels");
     let spec = ValidatingAdmissionPolicySpec {
         failure_policy: Some("Fail".into()),
         match_constraints: Some(rules("", &CLAIMABLE, &["CREATE", "UPDATE", "DELETE"])),
         match_conditions: Some(vec![
             by_agent(),
             // The agent's own credentials in its own namespace are not claimed objects.
-            condition(
-                "not-its-own",
-                format!("request.namespace != '{CONSUMER_NAMESPACE}'"),
-            ),
+            condition("not-its-own", format!("request.namespace != '{CONSUMER_NAMESPACE}'")),
         ]),
         validations: Some(vec![
             validation(
@@ -146,13 +124,8 @@ pub fn only_ours() -> Policy {
                 format!("the agent writes claimed objects only with the label {LABEL_BINDING}"),
             ),
             validation(
-                format!(
-                    "request.operation == 'CREATE' || ({})",
-                    labelled("oldObject")
-                ),
-                format!(
-                    "the agent changes and deletes only objects with the label {LABEL_BINDING}"
-                ),
+                format!("request.operation == 'CREATE' || ({})", labelled("oldObject")),
+                format!("the agent changes and deletes only objects with the label {LABEL_BINDING}"),
             ),
             validation(
                 format!(
@@ -174,18 +147,9 @@ fn policy(
     spec: ValidatingAdmissionPolicySpec,
     param_ref: Option<ParamRef>,
 ) -> Policy {
-    let metadata = ObjectMeta {
-        name: Some(name.to_owned()),
-        labels,
-        annotations,
-        ..Default::default()
-    };
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels, annotations, ..Default::default() };
     Policy {
-        policy: ValidatingAdmissionPolicy {
-            metadata: metadata.clone(),
-            spec: Some(spec),
-            status: None,
-        },
+        policy: ValidatingAdmissionPolicy { metadata: metadata.clone(), spec: Some(spec), status: None },
         binding: ValidatingAdmissionPolicyBinding {
             metadata,
             spec: ValidatingAdmissionPolicyBindingSpec {
@@ -206,31 +170,18 @@ fn rules(group: &str, resources: &[&str], operations: &[&str]) -> MatchResources
         resources: Some(super::strings(resources)),
         ..Default::default()
     };
-    MatchResources {
-        resource_rules: Some(vec![rule]),
-        ..Default::default()
-    }
+    MatchResources { resource_rules: Some(vec![rule]), ..Default::default() }
 }
 
 fn by_agent() -> MatchCondition {
     let agent = format!("system:serviceaccount:{CONSUMER_NAMESPACE}:{KONNECTOR}");
-    condition(
-        "by-the-agent",
-        format!("request.userInfo.username == '{agent}'"),
-    )
+    condition("by-the-agent", format!("request.userInfo.username == '{agent}'"))
 }
 
 fn condition(name: &str, expression: String) -> MatchCondition {
-    MatchCondition {
-        name: name.to_owned(),
-        expression,
-    }
+    MatchCondition { name: name.to_owned(), expression }
 }
 
 fn validation(expression: String, message: String) -> Validation {
-    Validation {
-        expression,
-        message: Some(message),
-        ..Default::default()
-    }
+    Validation { expression, message: Some(message), ..Default::default() }
 }

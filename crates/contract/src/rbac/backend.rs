@@ -9,9 +9,7 @@
 //!   kube-bind-backend-offers     bound in each mapped namespace: what may be offered and claimed. Extend it to offer
 //! ```
 
-use k8s_openapi::api::rbac::v1::{
-    ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, Subject,
-};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, Subject};
 use kube_bind_api::GroupResource;
 
 use super::{allows, meta, named, on, on_all, provider::contract_rules, role_ref};
@@ -32,14 +30,8 @@ pub const OIDC_USER: &str = "kube-bind-oidc-user";
 
 /// What those who may bind hold; the backend asks for it in a SubjectAccessReview (reference §2.4, §5.1).
 pub fn oidc_user() -> ClusterRole {
-    let paths = ["/", "/api", "/api/*", "/apis", "/apis/*"]
-        .map(str::to_owned)
-        .to_vec();
-    let access = PolicyRule {
-        non_resource_urls: Some(paths),
-        verbs: vec!["access".into()],
-        ..Default::default()
-    };
+    let paths = ["/", "/api", "/api/*", "/apis", "/apis/*"].map(str::to_owned).to_vec();
+    let access = PolicyRule { non_resource_urls: Some(paths), verbs: vec!["access".into()], ..Default::default() };
     ClusterRole {
         metadata: meta(OIDC_USER, None),
         rules: Some(vec![on(BIND, &["*"], &["bind"]), access]),
@@ -55,23 +47,14 @@ pub fn shared_name(kind: &GroupResource) -> String {
 /// What an administrator creates to share a cluster-scoped kind (isolation `Prefixed` or `None`): RBAC knows no prefixes,
 /// so every consumer of it may touch every object of the kind.
 pub fn shared(kind: &GroupResource) -> ClusterRole {
-    ClusterRole {
-        metadata: meta(&shared_name(kind), None),
-        rules: Some(vec![offer_rule(kind)]),
-        ..Default::default()
-    }
+    ClusterRole { metadata: meta(&shared_name(kind), None), rules: Some(vec![offer_rule(kind)]), ..Default::default() }
 }
 
 /// The rules that let the backend keep the subjects of [`shared_binding`]; an administrator adds them to [`base`].
 pub fn shared_rules(kind: &GroupResource) -> Vec<PolicyRule> {
     let name = shared_name(kind);
     let bind = named(super::RBAC_GROUP, &["clusterroles"], [&name], &["bind"]);
-    let keep = named(
-        super::RBAC_GROUP,
-        &["clusterrolebindings"],
-        [&name],
-        &["get", "create", "patch"],
-    );
+    let keep = named(super::RBAC_GROUP, &["clusterrolebindings"], [&name], &["get", "create", "patch"]);
     bind.into_iter().chain(keep).collect()
 }
 
@@ -88,16 +71,8 @@ pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterR
 /// What the backend may do everywhere.
 pub fn base() -> ClusterRole {
     let mut rules = vec![
-        on(
-            BIND,
-            &["apiserviceexporttemplates", "collections"],
-            &["get", "list", "watch"],
-        ),
-        on(
-            BIND,
-            &["clusters"],
-            &["get", "list", "watch", "create", "patch"],
-        ),
+        on(BIND, &["apiserviceexporttemplates", "collections"], &["get", "list", "watch"]),
+        on(BIND, &["clusters"], &["get", "list", "watch", "create", "patch"]),
         on(
             BIND,
             &[
@@ -125,55 +100,20 @@ pub fn base() -> ClusterRole {
             ],
             &["patch"],
         ),
-        on(
-            "apiextensions.k8s.io",
-            &["customresourcedefinitions"],
-            &["get", "list", "watch"],
-        ),
+        on("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch"]),
         on("", &["namespaces"], &VERBS),
-        on(
-            super::RBAC_GROUP,
-            &["roles", "clusterroles"],
-            &["get", "list", "watch"],
-        ),
+        on(super::RBAC_GROUP, &["roles", "clusterroles"], &["get", "list", "watch"]),
         // Creating a binding needs `bind` on what it refers to, which is only given by name.
-        on(
-            super::RBAC_GROUP,
-            &["rolebindings"],
-            &["get", "list", "watch", "create"],
-        ),
-        on(
-            "authorization.k8s.io",
-            &["subjectaccessreviews"],
-            &["create"],
-        ),
+        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "watch", "create"]),
+        on("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
         on("", &["events"], &["create", "patch"]),
         on("events.k8s.io", &["events"], &["create", "patch"]),
     ];
-    rules.extend(named(
-        super::RBAC_GROUP,
-        &["clusterroles"],
-        [CONTRACTS, OFFERS, OIDC_USER],
-        &["bind"],
-    ));
-    rules.extend(named(
-        super::RBAC_GROUP,
-        &["rolebindings"],
-        [CONTRACTS, OFFERS],
-        &["patch", "delete"],
-    ));
+    rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [CONTRACTS, OFFERS, OIDC_USER], &["bind"]));
+    rules.extend(named(super::RBAC_GROUP, &["rolebindings"], [CONTRACTS, OFFERS], &["patch", "delete"]));
     // Who may bind. Written by apply, which honours the name on create.
-    rules.extend(named(
-        super::RBAC_GROUP,
-        &["clusterrolebindings"],
-        [OIDC_USER],
-        &["get", "create", "patch"],
-    ));
-    ClusterRole {
-        metadata: meta(BASE, None),
-        rules: Some(rules),
-        ..Default::default()
-    }
+    rules.extend(named(super::RBAC_GROUP, &["clusterrolebindings"], [OIDC_USER], &["get", "create", "patch"]));
+    ClusterRole { metadata: meta(BASE, None), rules: Some(rules), ..Default::default() }
 }
 
 /// Binds [`base`] to the backend.
@@ -195,11 +135,7 @@ pub fn contracts() -> ClusterRole {
         on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS),
     ];
     rules.extend(contract_rules());
-    ClusterRole {
-        metadata: meta(CONTRACTS, None),
-        rules: Some(rules),
-        ..Default::default()
-    }
+    ClusterRole { metadata: meta(CONTRACTS, None), rules: Some(rules), ..Default::default() }
 }
 
 /// Binds [`contracts`] to the backend in a contract namespace. The backend creates it first, then what it allows.
@@ -209,16 +145,9 @@ pub fn contracts_in(backend: &Subject, contract_namespace: &str) -> RoleBinding 
 
 /// What may be offered and claimed. A provider extends it with [`offer_rule`] for each kind.
 pub fn offers<'a>(offered: impl IntoIterator<Item = &'a GroupResource>) -> ClusterRole {
-    let mut rules = vec![
-        on("", &CLAIMABLE, &VERBS),
-        on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS),
-    ];
+    let mut rules = vec![on("", &CLAIMABLE, &VERBS), on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS)];
     rules.extend(on_all(offered, &VERBS));
-    ClusterRole {
-        metadata: meta(OFFERS, None),
-        rules: Some(rules),
-        ..Default::default()
-    }
+    ClusterRole { metadata: meta(OFFERS, None), rules: Some(rules), ..Default::default() }
 }
 
 /// The rule that offers a kind: what the backend grants consumers, it must hold itself.
@@ -228,9 +157,7 @@ pub fn offer_rule(kind: &GroupResource) -> PolicyRule {
 
 /// Whether the provider has granted a kind (a label on its CRD alone does not offer it).
 pub fn is_granted(offers: &ClusterRole, kind: &GroupResource) -> bool {
-    VERBS
-        .iter()
-        .all(|verb| allows(offers.rules.as_deref().unwrap_or_default(), kind, verb))
+    VERBS.iter().all(|verb| allows(offers.rules.as_deref().unwrap_or_default(), kind, verb))
 }
 
 /// The command that grants a kind, for people.

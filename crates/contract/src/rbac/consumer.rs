@@ -58,55 +58,22 @@ pub fn claims_role_name(binding: &str) -> String {
 pub fn base() -> Base {
     let agent = service_account(CONSUMER_NAMESPACE, KONNECTOR);
     let cluster_rules = vec![
-        on(
-            BIND,
-            &["apiservicebindings"],
-            &["get", "list", "watch", "create", "patch"],
-        ),
-        on(
-            BIND,
-            &["apiservicebindingbundles"],
-            &["get", "list", "watch"],
-        ),
-        on(
-            BIND,
-            &[
-                "apiservicebindings/status",
-                "apiservicebindingbundles/status",
-            ],
-            &["patch"],
-        ),
+        on(BIND, &["apiservicebindings"], &["get", "list", "watch", "create", "patch"]),
+        on(BIND, &["apiservicebindingbundles"], &["get", "list", "watch"]),
+        on(BIND, &["apiservicebindings/status", "apiservicebindingbundles/status"], &["patch"]),
         on("", &["namespaces"], &["get", "list", "watch"]),
-        on(
-            CRDS,
-            &["customresourcedefinitions"],
-            &["get", "list", "watch"],
-        ),
+        on(CRDS, &["customresourcedefinitions"], &["get", "list", "watch"]),
         on("", &["events"], &["create", "patch"]),
         on("events.k8s.io", &["events"], &["create", "patch"]),
-        on(
-            super::RBAC_GROUP,
-            &["rolebindings"],
-            &["get", "list", "watch", "create", "delete"],
-        ),
+        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "watch", "create", "delete"]),
     ];
     let own_rules = vec![
         on("", &["secrets"], &["get", "list", "watch", "patch"]),
-        on(
-            "coordination.k8s.io",
-            &["leases"],
-            &["get", "create", "patch"],
-        ),
+        on("coordination.k8s.io", &["leases"], &["get", "create", "patch"]),
     ];
     Base {
-        namespace: Namespace {
-            metadata: meta(CONSUMER_NAMESPACE, None),
-            ..Default::default()
-        },
-        service_account: ServiceAccount {
-            metadata: meta(KONNECTOR, Some(CONSUMER_NAMESPACE)),
-            ..Default::default()
-        },
+        namespace: Namespace { metadata: meta(CONSUMER_NAMESPACE, None), ..Default::default() },
+        service_account: ServiceAccount { metadata: meta(KONNECTOR, Some(CONSUMER_NAMESPACE)), ..Default::default() },
         cluster_role: ClusterRole {
             metadata: meta(KONNECTOR_CLUSTER_ROLE, None),
             rules: Some(cluster_rules),
@@ -117,10 +84,7 @@ pub fn base() -> Base {
             role_ref: role_ref("ClusterRole", KONNECTOR_CLUSTER_ROLE),
             subjects: Some(vec![agent.clone()]),
         },
-        role: Role {
-            metadata: meta(KONNECTOR, Some(CONSUMER_NAMESPACE)),
-            rules: Some(own_rules),
-        },
+        role: Role { metadata: meta(KONNECTOR, Some(CONSUMER_NAMESPACE)), rules: Some(own_rules) },
         role_binding: RoleBinding {
             metadata: meta(KONNECTOR, Some(CONSUMER_NAMESPACE)),
             role_ref: role_ref("Role", KONNECTOR),
@@ -149,19 +113,11 @@ pub fn binding(
     ));
     let claims_role = (!claimed.is_empty()).then(|| ClusterRole {
         metadata: marked(&claims_name, None, binding, binding_uid),
-        rules: Some(on_all(
-            claimed,
-            &["get", "list", "watch", "create", "patch", "delete"],
-        )),
+        rules: Some(on_all(claimed, &["get", "list", "watch", "create", "patch", "delete"])),
         ..Default::default()
     });
     if claims_role.is_some() {
-        rules.extend(named(
-            super::RBAC_GROUP,
-            &["clusterroles"],
-            [&claims_name],
-            &["bind"],
-        ));
+        rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [&claims_name], &["bind"]));
     }
     Binding {
         cluster_role: ClusterRole {
@@ -189,19 +145,10 @@ pub fn claims_in(binding: &str, binding_uid: Option<&str>, namespace: &str) -> R
 }
 
 /// Label and UID annotation instead of owner references: nothing of ours is garbage collected.
-fn marked(
-    name: &str,
-    namespace: Option<&str>,
-    binding: &str,
-    binding_uid: Option<&str>,
-) -> ObjectMeta {
+fn marked(name: &str, namespace: Option<&str>, binding: &str, binding_uid: Option<&str>) -> ObjectMeta {
     ObjectMeta {
-        labels: Some(BTreeMap::from([(
-            LABEL_BINDING.to_owned(),
-            binding.to_owned(),
-        )])),
-        annotations: binding_uid
-            .map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())])),
+        labels: Some(BTreeMap::from([(LABEL_BINDING.to_owned(), binding.to_owned())])),
+        annotations: binding_uid.map(|uid| BTreeMap::from([(ANNOTATION_BINDING_UID.to_owned(), uid.to_owned())])),
         ..meta(name, namespace)
     }
 }

@@ -39,33 +39,19 @@ pub fn named<N: AsRef<str>>(
     names: impl IntoIterator<Item = N>,
     verbs: &[&str],
 ) -> Option<PolicyRule> {
-    let names: BTreeSet<String> = names
-        .into_iter()
-        .map(|name| name.as_ref().to_owned())
-        .filter(|name| !name.is_empty())
-        .collect();
-    (!names.is_empty()).then(|| PolicyRule {
-        resource_names: Some(names.into_iter().collect()),
-        ..on(group, resources, verbs)
-    })
+    let names: BTreeSet<String> =
+        names.into_iter().map(|name| name.as_ref().to_owned()).filter(|name| !name.is_empty()).collect();
+    (!names.is_empty())
+        .then(|| PolicyRule { resource_names: Some(names.into_iter().collect()), ..on(group, resources, verbs) })
 }
 
 /// One rule a group for several kinds, sorted.
-fn on_all<'a>(
-    kinds: impl IntoIterator<Item = &'a GroupResource>,
-    verbs: &[&str],
-) -> Vec<PolicyRule> {
+fn on_all<'a>(kinds: impl IntoIterator<Item = &'a GroupResource>, verbs: &[&str]) -> Vec<PolicyRule> {
     let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for kind in kinds {
-        groups
-            .entry(&kind.group)
-            .or_default()
-            .insert(&kind.resource);
+        groups.entry(&kind.group).or_default().insert(&kind.resource);
     }
-    groups
-        .into_iter()
-        .map(|(group, resources)| on(group, &resources.into_iter().collect::<Vec<_>>(), verbs))
-        .collect()
+    groups.into_iter().map(|(group, resources)| on(group, &resources.into_iter().collect::<Vec<_>>(), verbs)).collect()
 }
 
 /// The same for a subresource of each.
@@ -76,23 +62,15 @@ fn on_subresource<'a>(
 ) -> Vec<PolicyRule> {
     let kinds: Vec<GroupResource> = kinds
         .into_iter()
-        .map(|kind| {
-            GroupResource::new(
-                kind.group.clone(),
-                format!("{}/{subresource}", kind.resource),
-            )
-        })
+        .map(|kind| GroupResource::new(kind.group.clone(), format!("{}/{subresource}", kind.resource)))
         .collect();
     on_all(&kinds, verbs)
 }
 
 /// Whether a set of rules allows a verb on a kind as a whole (a rule with `resourceNames` does not).
 pub fn allows(rules: &[PolicyRule], kind: &GroupResource, verb: &str) -> bool {
-    let has = |list: &Option<Vec<String>>, wanted: &str| {
-        list.iter()
-            .flatten()
-            .any(|entry| entry == wanted || entry == "*")
-    };
+    let has =
+        |list: &Option<Vec<String>>, wanted: &str| list.iter().flatten().any(|entry| entry == wanted || entry == "*");
     rules.iter().any(|rule| {
         rule.resource_names.as_ref().is_none_or(Vec::is_empty)
             && has(&rule.api_groups, &kind.group)
@@ -112,19 +90,11 @@ pub fn service_account(namespace: &str, name: &str) -> Subject {
 }
 
 fn role_ref(kind: &str, name: &str) -> RoleRef {
-    RoleRef {
-        api_group: Some(RBAC_GROUP.into()),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-    }
+    RoleRef { api_group: Some(RBAC_GROUP.into()), kind: kind.to_owned(), name: name.to_owned() }
 }
 
 fn meta(name: &str, namespace: Option<&str>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: namespace.map(str::to_owned),
-        ..Default::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), namespace: namespace.map(str::to_owned), ..Default::default() }
 }
 
 fn strings(list: &[&str]) -> Vec<String> {

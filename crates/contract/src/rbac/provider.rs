@@ -24,48 +24,25 @@ pub struct Grant {
 
 /// The consumer's ServiceAccount, `kube-binder` in the contract namespace.
 pub fn consumer_service_account(contract_namespace: &str) -> ServiceAccount {
-    ServiceAccount {
-        metadata: meta(KUBE_BINDER, Some(contract_namespace)),
-        ..Default::default()
-    }
+    ServiceAccount { metadata: meta(KUBE_BINDER, Some(contract_namespace)), ..Default::default() }
 }
 
 /// Rights in the contract namespace: the wire's base table (reference §5.5), and deletion of exports, so that an unbind
 /// can end its contract.
 pub fn contract(contract_namespace: &str) -> Grant {
-    grant(
-        contract_namespace,
-        contract_namespace,
-        KUBE_BINDER,
-        BTreeMap::new(),
-        contract_rules(),
-    )
+    grant(contract_namespace, contract_namespace, KUBE_BINDER, BTreeMap::new(), contract_rules())
 }
 
 /// The rules of [`contract`].
 pub fn contract_rules() -> Vec<PolicyRule> {
-    let all = [
-        "get", "list", "watch", "create", "update", "patch", "delete",
-    ];
+    let all = ["get", "list", "watch", "create", "update", "patch", "delete"];
     vec![
         on(BIND, &["apiserviceexportrequests"], &all),
         on(BIND, &["apiservicenamespaces"], &all),
-        on(
-            BIND,
-            &["clusterbindings", "apiserviceexports", "boundschemas"],
-            &["get", "list", "watch"],
-        ),
+        on(BIND, &["clusterbindings", "apiserviceexports", "boundschemas"], &["get", "list", "watch"]),
         on(BIND, &["apiserviceexports"], &["delete"]),
-        on(
-            BIND,
-            &["clusterbindings/status", "apiserviceexports/status"],
-            &["get", "patch", "update"],
-        ),
-        on(
-            BIND,
-            &["boundschemas/status"],
-            &["get", "list", "patch", "update"],
-        ),
+        on(BIND, &["clusterbindings/status", "apiserviceexports/status"], &["get", "patch", "update"]),
+        on(BIND, &["boundschemas/status"], &["get", "list", "patch", "update"]),
         on("", &["secrets"], &["get", "list", "watch"]),
         on("", &["namespaces"], &["get"]),
     ]
@@ -95,30 +72,16 @@ pub fn mapped_role_name(export: &str) -> String {
 
 /// Rights in a mapped namespace: the exported kinds, and claimed objects by name (what the provider makes is read only).
 pub fn mapped(input: &Mapped<'_>) -> Grant {
-    let mut rules = on_all(
-        input.exported,
-        &["get", "list", "watch", "create", "patch", "delete"],
-    );
+    let mut rules = on_all(input.exported, &["get", "list", "watch", "create", "patch", "delete"]);
     rules.extend(on_all(input.open, &["get", "list", "watch"]));
     for (kind, names) in &input.claimed.read {
         rules.extend(named(&kind.group, &[&kind.resource], names, &["get"]));
     }
     for (kind, names) in &input.claimed.write {
-        rules.extend(named(
-            &kind.group,
-            &[&kind.resource],
-            names,
-            &["get", "create", "patch", "delete"],
-        ));
+        rules.extend(named(&kind.group, &[&kind.resource], names, &["get", "create", "patch", "delete"]));
     }
     let labels = BTreeMap::from([(LABEL_BINDING.to_owned(), input.export.to_owned())]);
-    grant(
-        input.contract_namespace,
-        input.namespace,
-        &mapped_role_name(input.export),
-        labels,
-        rules,
-    )
+    grant(input.contract_namespace, input.namespace, &mapped_role_name(input.export), labels, rules)
 }
 
 fn grant(
@@ -128,15 +91,9 @@ fn grant(
     labels: BTreeMap<String, String>,
     rules: Vec<PolicyRule>,
 ) -> Grant {
-    let metadata = ObjectMeta {
-        labels: (!labels.is_empty()).then_some(labels),
-        ..meta(name, Some(namespace))
-    };
+    let metadata = ObjectMeta { labels: (!labels.is_empty()).then_some(labels), ..meta(name, Some(namespace)) };
     Grant {
-        role: Role {
-            metadata: metadata.clone(),
-            rules: Some(rules),
-        },
+        role: Role { metadata: metadata.clone(), rules: Some(rules) },
         role_binding: RoleBinding {
             metadata,
             role_ref: role_ref("Role", name),

@@ -12,11 +12,7 @@ fn secrets() -> GroupResource {
 }
 
 fn yaml(objects: &[Value]) -> String {
-    objects
-        .iter()
-        .map(|object| serde_saphyr::to_string(object).unwrap())
-        .collect::<Vec<_>>()
-        .join("---\n")
+    objects.iter().map(|object| serde_saphyr::to_string(object).unwrap()).collect::<Vec<_>>().join("---\n")
 }
 
 fn value(object: &impl Serialize) -> Value {
@@ -25,12 +21,8 @@ fn value(object: &impl Serialize) -> Value {
 
 fn consumer() -> Vec<Value> {
     let base = consumer::base();
-    let binding = consumer::binding(
-        "acmedb",
-        Some("uid"),
-        &[acmedbs()],
-        &[secrets(), GroupResource::new("", "services")],
-    );
+    let binding =
+        consumer::binding("acmedb", Some("uid"), &[acmedbs()], &[secrets(), GroupResource::new("", "services")]);
     vec![
         value(&base.namespace),
         value(&base.service_account),
@@ -47,13 +39,8 @@ fn consumer() -> Vec<Value> {
 
 fn provider() -> Vec<Value> {
     let mut grants = Grants::default();
-    grants
-        .read
-        .insert(secrets(), ["db-token".to_owned()].into());
-    grants.write.insert(
-        GroupResource::new("", "configmaps"),
-        ["b".to_owned(), "a".to_owned()].into(),
-    );
+    grants.read.insert(secrets(), ["db-token".to_owned()].into());
+    grants.write.insert(GroupResource::new("", "configmaps"), ["b".to_owned(), "a".to_owned()].into());
     let contract = provider::contract("cluster-x");
     let mapped = provider::mapped(&provider::Mapped {
         contract_namespace: "cluster-x",
@@ -94,34 +81,16 @@ fn nobody_holds_a_wildcard_or_escalates() {
     for object in consumer().into_iter().chain(provider()) {
         for rule in object["rules"].as_array().into_iter().flatten() {
             let text = rule.to_string();
-            assert!(
-                !text.contains("\"*\"")
-                    && !text.contains("escalate")
-                    && !text.contains("impersonate"),
-                "{object}"
-            );
-            assert_ne!(
-                rule["resourceNames"],
-                serde_json::json!([]),
-                "an empty list grants everything"
-            );
+            assert!(!text.contains("\"*\"") && !text.contains("escalate") && !text.contains("impersonate"), "{object}");
+            assert_ne!(rule["resourceNames"], serde_json::json!([]), "an empty list grants everything");
             let verbs = rule["verbs"].as_array().unwrap();
             if verbs.iter().any(|verb| verb == "bind") {
-                assert!(
-                    rule["resourceNames"]
-                        .as_array()
-                        .is_some_and(|names| !names.is_empty()),
-                    "{rule}"
-                );
+                assert!(rule["resourceNames"].as_array().is_some_and(|names| !names.is_empty()), "{rule}");
             }
         }
         let cluster_wide = object["kind"] == "ClusterRole"
-            && [
-                "kube-bind-backend",
-                "kube-bind-konnector",
-                "kube-bind:acmedb",
-            ]
-            .contains(&object["metadata"]["name"].as_str().unwrap());
+            && ["kube-bind-backend", "kube-bind-konnector", "kube-bind:acmedb"]
+                .contains(&object["metadata"]["name"].as_str().unwrap());
         if cluster_wide {
             let reads_secrets = object["rules"]
                 .as_array()
@@ -140,10 +109,7 @@ fn the_backend_holds_what_it_grants() {
     let grants = |rules: &[PolicyRule], wanted: &PolicyRule| {
         wanted.api_groups.iter().flatten().all(|group| {
             wanted.resources.iter().flatten().all(|resource| {
-                let kind = GroupResource {
-                    group: group.clone(),
-                    resource: resource.clone(),
-                };
+                let kind = GroupResource { group: group.clone(), resource: resource.clone() };
                 wanted.verbs.iter().all(|verb| allows(rules, &kind, verb))
             })
         })
@@ -171,10 +137,7 @@ fn the_backend_holds_what_it_grants() {
 
 #[test]
 fn no_names_no_rule() {
-    assert_eq!(
-        named("", &["secrets"], Vec::<String>::new(), &["get"]),
-        None
-    );
+    assert_eq!(named("", &["secrets"], Vec::<String>::new(), &["get"]), None);
     assert_eq!(named("", &["secrets"], [""], &["get"]), None);
     let mut claimed = Grants::default();
     claimed.read.insert(secrets(), Default::default());
@@ -196,64 +159,35 @@ fn no_names_no_rule() {
 fn a_label_without_the_grant_is_not_an_offer() {
     let offers = backend::offers(&[acmedbs()]);
     assert!(backend::is_granted(&offers, &acmedbs()));
-    assert!(!backend::is_granted(
-        &offers,
-        &GroupResource::new("x.com", "xs")
-    ));
+    assert!(!backend::is_granted(&offers, &GroupResource::new("x.com", "xs")));
     let mut extended = offers;
-    extended
-        .rules
-        .as_mut()
-        .unwrap()
-        .push(backend::offer_rule(&GroupResource::new("x.com", "xs")));
-    assert!(backend::is_granted(
-        &extended,
-        &GroupResource::new("x.com", "xs")
-    ));
-    assert_eq!(
-        backend::offer_command(&acmedbs()),
-        "kubectl bind provider offer acmedbs.acmedb.com"
-    );
+    extended.rules.as_mut().unwrap().push(backend::offer_rule(&GroupResource::new("x.com", "xs")));
+    assert!(backend::is_granted(&extended, &GroupResource::new("x.com", "xs")));
+    assert_eq!(backend::offer_command(&acmedbs()), "kubectl bind provider offer acmedbs.acmedb.com");
 }
 
 #[test]
 fn admission_policies_are_golden() {
-    let bound = admission::BoundKind {
-        group: "acmedb.com".into(),
-        version: "v1alpha1".into(),
-        kind: "MongoDB".into(),
-    };
+    let bound = admission::BoundKind { group: "acmedb.com".into(), version: "v1alpha1".into(), kind: "MongoDB".into() };
     let mut policies = admission::agent();
     policies.push(admission::where_used("acmedb", Some("uid"), &bound));
-    let objects: Vec<Value> = policies
-        .iter()
-        .flat_map(|policy| [value(&policy.policy), value(&policy.binding)])
-        .collect();
+    let objects: Vec<Value> =
+        policies.iter().flat_map(|policy| [value(&policy.policy), value(&policy.binding)]).collect();
     insta::assert_snapshot!(yaml(&objects));
 }
 
 #[test]
 fn shared_kinds_are_the_providers_word() {
     let kind = acmedbs();
-    assert_eq!(
-        backend::shared(&kind).metadata.name.unwrap(),
-        backend::shared_name(&kind)
-    );
+    assert_eq!(backend::shared(&kind).metadata.name.unwrap(), backend::shared_name(&kind));
     let binding = backend::shared_binding(&kind, vec![service_account("cluster-x", "kube-binder")]);
-    assert_eq!(
-        binding.role_ref.name,
-        "kube-bind-shared:acmedbs.acmedb.com"
-    );
+    assert_eq!(binding.role_ref.name, "kube-bind-shared:acmedbs.acmedb.com");
+    assert!(backend::shared_rules(&kind).iter().all(|rule| rule.resource_names.is_some()), "only by name");
     assert!(
-        backend::shared_rules(&kind)
+        !backend::base()
+            .rules
+            .unwrap()
             .iter()
-            .all(|rule| rule.resource_names.is_some()),
-        "only by name"
+            .any(|rule| { rule.resource_names.iter().flatten().any(|name| name.contains("shared")) })
     );
-    assert!(!backend::base().rules.unwrap().iter().any(|rule| {
-        rule.resource_names
-            .iter()
-            .flatten()
-            .any(|name| name.contains("shared"))
-    }));
 }

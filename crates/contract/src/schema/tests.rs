@@ -29,21 +29,14 @@ fn projected() -> BoundSchemaSpec {
 #[test]
 fn a_crd_comes_back_as_it_was() {
     let there = projected();
-    let wire: BoundSchemaSpec =
-        serde_json::from_value(serde_json::to_value(&there).unwrap()).unwrap();
+    let wire: BoundSchemaSpec = serde_json::from_value(serde_json::to_value(&there).unwrap()).unwrap();
     let back = consumer_crd(&wire, "acmedb", Some("u")).unwrap();
     let mut expected = crd().spec;
-    expected.conversion = Some(CustomResourceConversion {
-        strategy: "None".into(),
-        ..Default::default()
-    });
+    expected.conversion = Some(CustomResourceConversion { strategy: "None".into(), ..Default::default() });
     assert_eq!(back.spec, expected);
     assert_eq!(back.metadata.owner_references, None);
     assert_eq!(back.metadata.labels.unwrap()[LABEL_BINDING], "acmedb");
-    assert_eq!(
-        back.metadata.annotations.as_ref().unwrap()[ANNOTATION_BINDING_UID],
-        "u"
-    );
+    assert_eq!(back.metadata.annotations.as_ref().unwrap()[ANNOTATION_BINDING_UID], "u");
 }
 
 #[test]
@@ -56,14 +49,8 @@ fn revisions_name_the_published_form() {
     b.names.short_names = None;
     assert_ne!(revision(&a), revision(&b));
     let schema = bound_schema("cluster-x", a.clone());
-    assert_eq!(
-        schema.metadata.name.as_deref(),
-        Some("acmedbs.acmedb.com")
-    );
-    assert_eq!(
-        schema.metadata.annotations.unwrap()[ANNOTATION_SOURCE_SPEC_HASH],
-        source_spec_hash(&a)
-    );
+    assert_eq!(schema.metadata.name.as_deref(), Some("acmedbs.acmedb.com"));
+    assert_eq!(schema.metadata.annotations.unwrap()[ANNOTATION_SOURCE_SPEC_HASH], source_spec_hash(&a));
     assert_ne!(export_hash([&a]), export_hash([&a, &b]));
 }
 
@@ -78,12 +65,7 @@ fn both_encodings_are_read() {
 
 #[test]
 fn namespaced_isolation_shows_the_consumer_a_cluster_scoped_kind() {
-    assert_eq!(
-        project(&crd(), InformerScope::Cluster, Isolation::Namespaced)
-            .unwrap()
-            .scope,
-        Scope::Cluster
-    );
+    assert_eq!(project(&crd(), InformerScope::Cluster, Isolation::Namespaced).unwrap().scope, Scope::Cluster);
 }
 
 #[rstest]
@@ -107,45 +89,29 @@ fn what_would_break_a_consumer_is_refused(
 ) {
     let mut crd = crd();
     change(&mut crd);
-    let error = project(&crd, InformerScope::Namespaced, Isolation::Prefixed)
-        .unwrap_err()
-        .to_string();
+    let error = project(&crd, InformerScope::Namespaced, Isolation::Prefixed).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
 fn the_agent_checks_what_it_installs() {
     let mut schema = projected();
-    schema.conversion = Some(Conversion {
-        strategy: None,
-        webhook: Some(Default::default()),
-    });
-    assert!(matches!(
-        consumer_crd(&schema, "b", None),
-        Err(SchemaError::WebhookConversion { .. })
-    ));
+    schema.conversion = Some(Conversion { strategy: None, webhook: Some(Default::default()) });
+    assert!(matches!(consumer_crd(&schema, "b", None), Err(SchemaError::WebhookConversion { .. })));
     let mut schema = projected();
     schema.versions[0].schema = json!({"openAPIV3Schema": {"type": 7}});
-    assert!(matches!(
-        consumer_crd(&schema, "b", None),
-        Err(SchemaError::Invalid { .. })
-    ));
+    assert!(matches!(consumer_crd(&schema, "b", None), Err(SchemaError::Invalid { .. })));
     let mut schema = projected();
-    schema.versions[0].schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    assert!(matches!(
-        consumer_crd(&schema, "b", None),
-        Err(SchemaError::NoSchema { .. })
-    ));
+    schema.versions[0].schema =
+        json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    assert!(matches!(consumer_crd(&schema, "b", None), Err(SchemaError::NoSchema { .. })));
 }
 
 #[test]
 fn existing_crds_are_told_apart() {
     let ours = consumer_crd(&projected(), "acmedb", Some("u")).unwrap();
     assert_eq!(crd_owner(&ours, "acmedb", Some("u2")), CrdOwner::Ours);
-    assert_eq!(
-        crd_owner(&ours, "other", None),
-        CrdOwner::OtherBinding("acmedb".into())
-    );
+    assert_eq!(crd_owner(&ours, "other", None), CrdOwner::OtherBinding("acmedb".into()));
     assert_eq!(crd_owner(&crd(), "acmedb", None), CrdOwner::Foreign);
     let mut go = crd();
     go.metadata.owner_references = Some(
@@ -153,14 +119,8 @@ fn existing_crds_are_told_apart() {
         "kind": "APIServiceBinding", "name": "acmedb", "uid": "u", "controller": true}]))
         .unwrap(),
     );
-    assert_eq!(
-        crd_owner(&go, "acmedb", Some("u")),
-        CrdOwner::OursByReference
-    );
-    assert_eq!(
-        crd_owner(&go, "acmedb", Some("u2")),
-        CrdOwner::OtherBinding("acmedb".into())
-    );
+    assert_eq!(crd_owner(&go, "acmedb", Some("u")), CrdOwner::OursByReference);
+    assert_eq!(crd_owner(&go, "acmedb", Some("u2")), CrdOwner::OtherBinding("acmedb".into()));
 }
 
 #[test]

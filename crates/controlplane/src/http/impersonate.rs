@@ -25,36 +25,23 @@ pub(super) fn effective(
     user: UserInfo,
     headers: &HeaderMap,
 ) -> Result<UserInfo, StatusError> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let name = text(USER);
-    let groups: Vec<String> = headers
-        .get_all(GROUP)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .map(str::to_owned)
-        .collect();
+    let groups: Vec<String> =
+        headers.get_all(GROUP).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect();
     let uid = text(UID);
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
         if let (Some(key), Ok(value)) = (header.as_str().strip_prefix(EXTRA), value.to_str()) {
-            let key = url::form_urlencoded::parse(key.as_bytes())
-                .next()
-                .map_or_else(String::new, |(k, _)| k.into_owned());
+            let key =
+                url::form_urlencoded::parse(key.as_bytes()).next().map_or_else(String::new, |(k, _)| k.into_owned());
             extra.entry(key).or_default().push(value.to_owned());
         }
     }
     if name.is_empty() {
         return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
             true => Ok(user),
-            false => Err(StatusError::bad_request(
-                "requested impersonation without a user (header Impersonate-User)",
-            )),
+            false => Err(StatusError::bad_request("requested impersonation without a user (header Impersonate-User)")),
         };
     }
 
@@ -73,17 +60,11 @@ pub(super) fn effective(
         core.auth.require(core, &user, &attributes)
     };
     let mut all_groups = groups.clone();
-    match name
-        .strip_prefix(SERVICE_ACCOUNT_PREFIX)
-        .and_then(|rest| rest.split_once(':'))
-    {
+    match name.strip_prefix(SERVICE_ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':')) {
         Some((namespace, account)) => {
             require("", "serviceaccounts", "", namespace, account)?;
             if groups.is_empty() {
-                all_groups.extend([
-                    "system:serviceaccounts".to_owned(),
-                    format!("system:serviceaccounts:{namespace}"),
-                ]);
+                all_groups.extend(["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]);
             }
         }
         None => require("", "users", "", "", &name)?,
@@ -99,19 +80,9 @@ pub(super) fn effective(
             require("authentication.k8s.io", "userextras", key, "", value)?;
         }
     }
-    let everyone = if name == ANONYMOUS {
-        UNAUTHENTICATED
-    } else {
-        AUTHENTICATED
-    };
+    let everyone = if name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
     if !all_groups.iter().any(|group| group == everyone) {
         all_groups.push(everyone.to_owned());
     }
-    Ok(UserInfo {
-        username: name,
-        uid,
-        groups: all_groups,
-        extra,
-        cluster: Some(cluster.to_owned()),
-    })
+    Ok(UserInfo { username: name, uid, groups: all_groups, extra, cluster: Some(cluster.to_owned()) })
 }

@@ -48,45 +48,27 @@ pub fn revision(text: &str) -> Result<u64, StatusError> {
 fn at(query: &Query) -> Result<At, StatusError> {
     let forbidden = |text: &str| {
         let error = apimachinery::field_path::FieldError::forbidden("resourceVersionMatch", text);
-        StatusError::invalid(
-            "meta.k8s.io",
-            "ListOptions",
-            "",
-            vec![crate::pipeline::cause(&error)],
-        )
+        StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)])
     };
     let version = query.get("resourceVersion");
     match (query.get("resourceVersionMatch"), version) {
-        (Some(_), None) => Err(forbidden(
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        )),
-        (Some(_), _) if query.get("continue").is_some() => Err(forbidden(
-            "resourceVersionMatch is forbidden when continue is provided",
-        )),
-        (Some("Exact"), Some("0")) => Err(forbidden(
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        )),
+        (Some(_), None) => Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")),
+        (Some(_), _) if query.get("continue").is_some() => {
+            Err(forbidden("resourceVersionMatch is forbidden when continue is provided"))
+        }
+        (Some("Exact"), Some("0")) => {
+            Err(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""))
+        }
         (Some("Exact"), Some(version)) => Ok(At::Exact(revision(version)?)),
         (Some("NotOlderThan"), Some(version)) => Ok(At::NotOlderThan(revision(version)?)),
         (Some(other), Some(_)) => {
             let supported = ["Exact", "NotOlderThan", ""];
-            let error = apimachinery::field_path::FieldError::not_supported(
-                "resourceVersionMatch",
-                other,
-                &supported,
-            );
-            Err(StatusError::invalid(
-                "meta.k8s.io",
-                "ListOptions",
-                "",
-                vec![crate::pipeline::cause(&error)],
-            ))
+            let error = apimachinery::field_path::FieldError::not_supported("resourceVersionMatch", other, &supported);
+            Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)]))
         }
         (None, None | Some("0")) => Ok(At::Newest),
         // Without a match rule, a limit means exactly this revision, for reasons of history.
-        (None, Some(version)) if query.get("limit").is_some_and(|l| l != "0") => {
-            Ok(At::Exact(revision(version)?))
-        }
+        (None, Some(version)) if query.get("limit").is_some_and(|l| l != "0") => Ok(At::Exact(revision(version)?)),
         (None, Some(version)) => Ok(At::NotOlderThan(revision(version)?)),
     }
 }
@@ -106,22 +88,15 @@ fn token(revision: u64, last: &ObjectKey) -> String {
 }
 
 fn read_token(text: &str, scope: &Scope) -> Result<(u64, ObjectKey), StatusError> {
-    let invalid = || {
-        StatusError::bad_request(
-            "continue key is not valid: the token was not made by this server for this list",
-        )
-    };
+    let invalid =
+        || StatusError::bad_request("continue key is not valid: the token was not made by this server for this list");
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let revision = value["rv"].as_u64().ok_or_else(invalid)?;
     let part = |at: usize| value["after"][at].as_str().ok_or_else(invalid);
     let key = ObjectKey::new(part(0)?, part(1)?, part(2)?);
     // A token must not lead out of the collection it is used on.
-    if !scope.contains(&key) {
-        Err(invalid())
-    } else {
-        Ok((revision, key))
-    }
+    if !scope.contains(&key) { Err(invalid()) } else { Ok((revision, key)) }
 }
 
 /// Lists a collection.
@@ -135,14 +110,9 @@ pub fn list(
 ) -> Result<Bytes, StatusError> {
     let limit = match query.get("limit") {
         None => 0,
-        Some(text) => text
-            .parse::<usize>()
-            .map_err(|_| StatusError::bad_request(format!("invalid limit {text:?}")))?,
+        Some(text) => text.parse::<usize>().map_err(|_| StatusError::bad_request(format!("invalid limit {text:?}")))?,
     };
-    let continued = query
-        .get("continue")
-        .map(|text| read_token(text, &collection.scope))
-        .transpose()?;
+    let continued = query.get("continue").map(|text| read_token(text, &collection.scope)).transpose()?;
     let exact = match at(query)? {
         At::Newest => None,
         At::NotOlderThan(revision) => {
@@ -155,26 +125,21 @@ pub fn list(
         }
     };
     if continued.is_some() && query.get("resourceVersion").is_some_and(|v| v != "0") {
-        return Err(StatusError::bad_request(
-            "specifying resource version is not allowed when using continue",
-        ));
+        return Err(StatusError::bad_request("specifying resource version is not allowed when using continue"));
     }
     let (wanted, after) = match continued {
         Some((revision, key)) => (Some(revision), Some(key)),
         None => (exact, None),
     };
-    let listed = store
-        .list_at(&collection.table, &collection.scope, after.as_ref(), wanted)
-        .map_err(|TooOld { asked, oldest }| match after {
+    let listed = store.list_at(&collection.table, &collection.scope, after.as_ref(), wanted).map_err(
+        |TooOld { asked, oldest }| match after {
             Some(_) => StatusError::expired_continue(),
             None => StatusError::too_old_resource_version(asked, oldest),
-        })?;
+        },
+    )?;
     let total = listed.objects.len();
     let mut objects = Vec::with_capacity(if limit > 0 { limit.min(total) } else { total });
-    let mut meta = ListMeta {
-        resource_version: listed.revision.to_string(),
-        ..ListMeta::default()
-    };
+    let mut meta = ListMeta { resource_version: listed.revision.to_string(), ..ListMeta::default() };
     for (seen, object) in listed.objects.into_iter().enumerate() {
         if !selection.is_everything() && !selection.matches(&view.resource, &object) {
             continue;
@@ -195,21 +160,12 @@ pub fn list(
         let values: Vec<Value> = objects.iter().map(|o| view.value(o)).collect();
         let out = match &view.shape {
             Shape::Metadata(version) => partial_metadata_list(&values, &meta, version),
-            Shape::Table(version) => table(
-                &view.resource.columns,
-                &values,
-                &meta,
-                view.include,
-                true,
-                version,
-                now,
-            ),
+            Shape::Table(version) => table(&view.resource.columns, &values, &meta, view.include, true, version, now),
             Shape::Object => Value::Null,
         };
         return Ok(serde_json::to_vec(&out).unwrap_or_default().into());
     }
-    let mut out =
-        Vec::with_capacity(256 + objects.iter().map(|o| o.bytes.len() + 1).sum::<usize>());
+    let mut out = Vec::with_capacity(256 + objects.iter().map(|o| o.bytes.len() + 1).sum::<usize>());
     out.extend_from_slice(b"{\"kind\":");
     let _ = serde_json::to_writer(&mut out, &view.resource.list_kind);
     out.extend_from_slice(b",\"apiVersion\":");
@@ -218,11 +174,7 @@ pub fn list(
     let _ = serde_json::to_writer(&mut out, &meta.to_value());
     out.extend_from_slice(b",\"items\":[");
     // Lists of built-in kinds say the kind once, as in Kubernetes.
-    let prefix = format!(
-        "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",",
-        view.resource.api_version(),
-        view.resource.kind
-    );
+    let prefix = format!("{{\"apiVersion\":\"{}\",\"kind\":\"{}\",", view.resource.api_version(), view.resource.kind);
     for (at, object) in objects.iter().enumerate() {
         if at > 0 {
             out.push(b',');

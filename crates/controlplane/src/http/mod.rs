@@ -112,15 +112,9 @@ impl Front {
         respond::error(error)
     }
 
-    async fn answer(
-        self: &Arc<Self>,
-        incoming: &Incoming,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn answer(self: &Arc<Self>, incoming: &Incoming) -> Result<Response<HttpBody>, StatusError> {
         let Some(parsed) = RequestPath::parse(&incoming.path) else {
-            return Err(StatusError::bad_request(format!(
-                "the path {:?} is not well formed",
-                incoming.path
-            )));
+            return Err(StatusError::bad_request(format!("the path {:?} is not well formed", incoming.path)));
         };
         let query = Query::parse(incoming.query.as_deref());
         let user = self.authenticate(incoming, &parsed.cluster)?;
@@ -145,51 +139,28 @@ impl Front {
     }
 
     fn authenticate(&self, incoming: &Incoming, cluster: &str) -> Result<UserInfo, StatusError> {
-        let header = incoming
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|v| v.to_str().ok());
+        let header = incoming.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
         let bearer = header.and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        let credentials = Credentials {
-            bearer,
-            certificate: incoming.certificate.as_ref().map(|c| c.as_slice()),
-        };
-        self.core
-            .auth
-            .authenticate(&*self.core, cluster, &credentials, self.core.now())
+        let credentials = Credentials { bearer, certificate: incoming.certificate.as_ref().map(|c| c.as_slice()) };
+        self.core.auth.authenticate(&*self.core, cluster, &credentials, self.core.now())
     }
 
     /// The logical cluster of a request and what it serves. An administrator of all clusters makes one by using it.
-    async fn cluster(
-        &self,
-        path: &RequestPath,
-        user: &UserInfo,
-    ) -> Result<(Arc<str>, Arc<Catalog>), StatusError> {
+    async fn cluster(&self, path: &RequestPath, user: &UserInfo) -> Result<(Arc<str>, Arc<Catalog>), StatusError> {
         let clusters = &self.core.clusters;
         if path.cluster == ALL_CLUSTERS {
-            return Ok((
-                ALL_CLUSTERS.into(),
-                self.everywhere(path.resource.as_ref())?,
-            ));
+            return Ok((ALL_CLUSTERS.into(), self.everywhere(path.resource.as_ref())?));
         }
-        let master = user.cluster.as_deref() == Some(ALL_CLUSTERS)
-            && user.groups.iter().any(|g| g == MASTERS);
+        let master = user.cluster.as_deref() == Some(ALL_CLUSTERS) && user.groups.iter().any(|g| g == MASTERS);
         if clusters.catalog(&path.cluster).is_none() && master {
             self.core.create_cluster(&path.cluster).await?;
         }
-        match (
-            clusters.name(&path.cluster),
-            clusters.catalog(&path.cluster),
-        ) {
+        match (clusters.name(&path.cluster), clusters.catalog(&path.cluster)) {
             (Some(name), Some(catalog)) => Ok((name, catalog)),
-            _ => Err(StatusError::not_found(
-                "core.kcp.io",
-                "logicalclusters",
-                &path.cluster,
-            )),
+            _ => Err(StatusError::not_found("core.kcp.io", "logicalclusters", &path.cluster)),
         }
     }
 
@@ -209,9 +180,7 @@ impl Front {
             if let Some(catalog) = self.core.clusters.catalog(&name)
                 && let Some(resource) = catalog.resolve(&path.group, &path.version, plural)
                 && resource.identity.starts_with(identity)
-                && !found
-                    .iter()
-                    .any(|known| known.identity == resource.identity)
+                && !found.iter().any(|known| known.identity == resource.identity)
             {
                 found.push(resource.clone());
             }
@@ -220,10 +189,7 @@ impl Front {
             0 => Ok(base.clone()),
             1 => Ok(Arc::new(base.with_custom(found))),
             _ => {
-                let names: Vec<String> = found
-                    .iter()
-                    .map(|r| format!("{plural}:{}", r.identity))
-                    .collect();
+                let names: Vec<String> = found.iter().map(|r| format!("{plural}:{}", r.identity)).collect();
                 Err(StatusError::bad_request(format!(
                     "logical clusters define {plural} differently; name one definition in the URL: {}",
                     names.join(", ")
@@ -271,12 +237,7 @@ fn attributes(parsed: &RequestPath, method: &Method, query: &Query) -> Attribute
                 verb: verb.to_owned(),
                 group: resource.group.clone(),
                 version: resource.version.clone(),
-                resource: resource
-                    .plural
-                    .split(':')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
+                resource: resource.plural.split(':').next().unwrap_or_default().to_owned(),
                 subresource: resource.subresource.clone(),
                 namespace: resource.namespace.clone(),
                 name,

@@ -17,9 +17,7 @@ use super::select::{Selection, View};
 use super::watch::{WatchRequest, watch};
 use super::{Front, Request, respond};
 use crate::pipeline::body::Format;
-use crate::pipeline::{
-    Body, Context, DeleteOptions, Deleted, Outcome, Part, Patch, PatchKind, Target,
-};
+use crate::pipeline::{Body, Context, DeleteOptions, Deleted, Outcome, Part, Patch, PatchKind, Target};
 use crate::registry::Resource;
 use crate::request::ALL_CLUSTERS;
 use crate::store::{ObjectKey, Scope};
@@ -38,25 +36,18 @@ impl Front {
         if path.subresource == "token" {
             return self.token_request(request, path);
         }
-        let target = Target {
-            part,
-            ..Target::new(&request.cluster, resource, &path.namespace, &path.name)
-        };
+        let target = Target { part, ..Target::new(&request.cluster, resource, &path.namespace, &path.name) };
         let watching = path.watch || request.query.flag("watch");
         let single = !path.name.is_empty();
         match (request.method, single) {
             (&Method::GET | &Method::HEAD, _) if watching => self.watch(request, &target),
             (&Method::GET | &Method::HEAD, false) => self.list(request, &target),
-            (&Method::DELETE, false) if *request.cluster != *ALL_CLUSTERS => {
-                self.delete_all(request, &target).await
+            (&Method::DELETE, false) if *request.cluster != *ALL_CLUSTERS => self.delete_all(request, &target).await,
+            _ if *request.cluster == *ALL_CLUSTERS => {
+                Err(StatusError::bad_request("requests across logical clusters can only list and watch"))
             }
-            _ if *request.cluster == *ALL_CLUSTERS => Err(StatusError::bad_request(
-                "requests across logical clusters can only list and watch",
-            )),
             (&Method::GET | &Method::HEAD, true) => self.get(request, &target),
-            (_, _) if resource.namespaced && target.namespace.is_empty() => {
-                Err(StatusError::method_not_allowed())
-            }
+            (_, _) if resource.namespaced && target.namespace.is_empty() => Err(StatusError::method_not_allowed()),
             (&Method::POST, false) => self.create(request, &target).await,
             (&Method::PUT, true) => self.update(request, &target).await,
             (&Method::PATCH, true) => self.patch(request, &target).await,
@@ -65,12 +56,7 @@ impl Front {
         }
     }
 
-    fn view(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-        output: &Output,
-    ) -> Result<View, StatusError> {
+    fn view(&self, request: &Request<'_>, target: &Target, output: &Output) -> Result<View, StatusError> {
         Ok(View {
             shape: output.shape.clone(),
             include: View::include(&request.query)?,
@@ -88,9 +74,7 @@ impl Front {
         let (core, wanted) = (self.core.clone(), target.resource.clone());
         Ok(selection.of_clusters(Arc::new(move |cluster| {
             let catalog = core.clusters.catalog(cluster);
-            let served = catalog
-                .as_ref()
-                .and_then(|c| c.resolve(&wanted.group, &wanted.version, &wanted.plural));
+            let served = catalog.as_ref().and_then(|c| c.resolve(&wanted.group, &wanted.version, &wanted.plural));
             served.is_some_and(|resource| resource.identity == wanted.identity)
         })))
     }
@@ -100,24 +84,14 @@ impl Front {
         let scope = match (&*target.cluster, selection.name()) {
             (ALL_CLUSTERS, _) => Scope::All,
             (_, Some(name)) if !target.resource.namespaced || !target.namespace.is_empty() => {
-                Scope::Object(ObjectKey {
-                    name: name.into(),
-                    ..target.key()
-                })
+                Scope::Object(ObjectKey { name: name.into(), ..target.key() })
             }
             _ => target.scope(),
         };
-        Collection {
-            table: target.table(),
-            scope,
-        }
+        Collection { table: target.table(), scope }
     }
 
-    fn get(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    fn get(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         if let Some(version) = request.query.get("resourceVersion") {
             check_not_future(&self.core.store, revision(version)?)?;
@@ -127,38 +101,19 @@ impl Front {
             return Ok(respond::value(200, &output, &self.core.scale(target)?));
         }
         let stored = self.core.stored(target)?;
-        Ok(respond::text(
-            200,
-            &output,
-            view.bytes(&stored, true, self.core.now()),
-        ))
+        Ok(respond::text(200, &output, view.bytes(&stored, true, self.core.now())))
     }
 
-    fn list(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    fn list(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let view = self.view(request, target, &output)?;
         let selection = self.selection(request, target)?;
         let collection = Self::collection(target, &selection);
-        let body = list(
-            &self.core.store,
-            &collection,
-            &selection,
-            &view,
-            &request.query,
-            self.core.now(),
-        )?;
+        let body = list(&self.core.store, &collection, &selection, &view, &request.query, self.core.now())?;
         Ok(respond::text(200, &output, body))
     }
 
-    fn watch(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    fn watch(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, true)?;
         let view = self.view(request, target, &output)?;
         let mut selection = self.selection(request, target)?;
@@ -171,19 +126,8 @@ impl Front {
         }
         self.counters.watches.fetch_add(1, Ordering::Relaxed);
         let collection = Self::collection(target, &selection);
-        let stream = watch(
-            self.core.clone(),
-            collection,
-            selection,
-            view,
-            parsed,
-            self.shutdown.clone(),
-        );
-        Ok(respond::bytes(
-            200,
-            "application/json",
-            HttpBody::from_stream(stream),
-        ))
+        let stream = watch(self.core.clone(), collection, selection, view, parsed, self.shutdown.clone());
+        Ok(respond::bytes(200, "application/json", HttpBody::from_stream(stream)))
     }
 
     fn context(&self, request: &Request<'_>) -> Result<Context, StatusError> {
@@ -191,26 +135,11 @@ impl Front {
         if given.as_ref().is_some_and(|m| m.len() > 128) {
             let error = apimachinery::field_path::FieldError::too_long("fieldManager", 128);
             let causes = vec![crate::pipeline::cause(&error)];
-            return Err(StatusError::invalid(
-                "meta.k8s.io",
-                "PatchOptions",
-                "",
-                causes,
-            ));
+            return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", causes));
         }
         let agent = || {
-            let agent = request
-                .headers
-                .get(USER_AGENT)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("unknown");
-            agent
-                .split('/')
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(128)
-                .collect::<String>()
+            let agent = request.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
+            agent.split('/').next().unwrap_or_default().chars().take(128).collect::<String>()
         };
         Ok(Context {
             user: request.user.clone(),
@@ -231,34 +160,21 @@ impl Front {
         let code = if outcome.created { 201 } else { 200 };
         let value = match (target.part, &target.resource.scale) {
             (Part::Scale, Some(paths)) => crate::pipeline::scale::of(&outcome.object, paths),
-            _ => self
-                .view(request, target, output)?
-                .object(outcome.object, true, self.core.now()),
+            _ => self.view(request, target, output)?.object(outcome.object, true, self.core.now()),
         };
         let mut response = respond::value(code, output, &value);
         respond::warn(&mut response, &outcome.warnings);
         Ok(response)
     }
 
-    async fn create(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn create(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let body = Body::decode(request.body, body_format(request.headers)?)?;
-        let outcome = self
-            .core
-            .create(&self.context(request)?, target, body)
-            .await?;
+        let outcome = self.core.create(&self.context(request)?, target, body).await?;
         self.outcome(request, target, &output, outcome)
     }
 
-    async fn update(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn update(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let body = Body::decode(request.body, body_format(request.headers)?)?;
         let context = self.context(request)?;
@@ -269,11 +185,7 @@ impl Front {
         self.outcome(request, target, &output, outcome)
     }
 
-    async fn patch(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn patch(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let force = request.query.flag("force");
         let (kind, format) = match content_type(request.headers).as_str() {
@@ -292,47 +204,26 @@ impl Front {
         };
         let mut context = self.context(request)?;
         if matches!(kind, PatchKind::Apply { .. }) {
-            context.manager = request
-                .query
-                .get("fieldManager")
-                .unwrap_or_default()
-                .to_owned();
+            context.manager = request.query.get("fieldManager").unwrap_or_default().to_owned();
         } else if request.query.get("force").is_some() {
-            let error = apimachinery::field_path::FieldError::forbidden(
-                "force",
-                "may not be specified for non-apply patch",
-            );
+            let error =
+                apimachinery::field_path::FieldError::forbidden("force", "may not be specified for non-apply patch");
             let causes = vec![crate::pipeline::cause(&error)];
-            return Err(StatusError::invalid(
-                "meta.k8s.io",
-                "PatchOptions",
-                "",
-                causes,
-            ));
+            return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", causes));
         }
-        let patch = Patch {
-            kind,
-            body: Body::decode(request.body, format)?,
-        };
+        let patch = Patch { kind, body: Body::decode(request.body, format)? };
         let outcome = self.core.patch(&context, target, patch).await?;
         self.outcome(request, target, &output, outcome)
     }
 
     /// Options in the body win over those in the query.
-    fn delete_options(
-        &self,
-        request: &Request<'_>,
-    ) -> Result<(Context, DeleteOptions), StatusError> {
+    fn delete_options(&self, request: &Request<'_>) -> Result<(Context, DeleteOptions), StatusError> {
         let mut context = self.context(request)?;
         if request.body.is_empty() {
             return Ok((context, request.query.delete_options()?));
         }
         let body = Body::decode(request.body, body_format(request.headers)?)?.value;
-        let listed = body
-            .get("dryRun")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
+        let listed = body.get("dryRun").and_then(Value::as_array).into_iter().flatten();
         context.dry_run |= dry_run(listed.filter_map(Value::as_str))?;
         let mut options = DeleteOptions::from_json(&body)?;
         if options.propagation.is_none() {
@@ -341,22 +232,14 @@ impl Front {
         Ok((context, options))
     }
 
-    async fn delete(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn delete(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let (context, options) = self.delete_options(request)?;
         let deleted = self.core.delete(&context, target, &options).await?;
         let warnings = deleted.warnings.clone();
         let resource = &target.resource;
         let mut response = if deleted.gone {
-            let uid = deleted
-                .object
-                .pointer("/metadata/uid")
-                .cloned()
-                .unwrap_or(Value::Null);
+            let uid = deleted.object.pointer("/metadata/uid").cloned().unwrap_or(Value::Null);
             let mut details = json!({"name": &*target.name, "kind": resource.plural, "uid": uid});
             if !resource.group.is_empty() {
                 details["group"] = resource.group.clone().into();
@@ -364,38 +247,23 @@ impl Front {
             respond::value(200, &output, &success(details))
         } else {
             let view = self.view(request, target, &output)?;
-            respond::value(
-                200,
-                &output,
-                &view.object(deleted.object, true, self.core.now()),
-            )
+            respond::value(200, &output, &view.object(deleted.object, true, self.core.now()))
         };
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
 
     /// Deletes what a selection means; answers with what was there.
-    async fn delete_all(
-        &self,
-        request: &Request<'_>,
-        target: &Target,
-    ) -> Result<Response<HttpBody>, StatusError> {
+    async fn delete_all(&self, request: &Request<'_>, target: &Target) -> Result<Response<HttpBody>, StatusError> {
         let output = output(request.headers, false)?;
         let (context, options) = self.delete_options(request)?;
         let selection = Selection::parse(&request.query, &target.resource)?;
         let collection = Self::collection(target, &selection);
         let listed = self.core.store.list(&collection.table, &collection.scope);
         let mut items = Vec::new();
-        for object in listed
-            .objects
-            .iter()
-            .filter(|o| selection.matches(&target.resource, o))
-        {
-            let one = Target {
-                namespace: object.key.namespace.clone(),
-                name: object.key.name.clone(),
-                ..target.clone()
-            };
+        for object in listed.objects.iter().filter(|o| selection.matches(&target.resource, o)) {
+            let one =
+                Target { namespace: object.key.namespace.clone(), name: object.key.name.clone(), ..target.clone() };
             match self.core.delete(&context, &one, &options).await {
                 Ok(Deleted { object, .. }) => items.push(object),
                 Err(error) if error.code == 404 => {}

@@ -54,16 +54,10 @@ impl RequestPath {
         }
         let resource = match segments.first() {
             Some(&"api") if segments.len() > 2 => resource("", segments[1], &segments[2..]),
-            Some(&"apis") if segments.len() > 3 => {
-                resource(segments[1], segments[2], &segments[3..])
-            }
+            Some(&"apis") if segments.len() > 3 => resource(segments[1], segments[2], &segments[3..]),
             _ => None,
         };
-        Some(Self {
-            cluster,
-            path,
-            resource,
-        })
+        Some(Self { cluster, path, resource })
     }
 }
 
@@ -89,12 +83,7 @@ fn resource(group: &str, version: &str, segments: &[&str]) -> Option<ResourcePat
         ["watch", rest @ ..] if !rest.is_empty() => (true, rest),
         all => (false, all),
     };
-    let mut found = ResourcePath {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        watch,
-        ..Default::default()
-    };
+    let mut found = ResourcePath { group: group.to_owned(), version: version.to_owned(), watch, ..Default::default() };
     let rest = match segments {
         // Namespaces themselves, and their subresources.
         ["namespaces"] | ["namespaces", _] => segments,
@@ -146,57 +135,23 @@ mod tests {
     fn parts(path: &str) -> (String, String, String, String, String, String) {
         let parsed = RequestPath::parse(path).unwrap();
         let r = parsed.resource.unwrap();
-        (
-            parsed.cluster,
-            r.group,
-            r.namespace,
-            r.plural,
-            r.name,
-            r.subresource,
-        )
+        (parsed.cluster, r.group, r.namespace, r.plural, r.name, r.subresource)
     }
 
-    fn owned(
-        t: (&str, &str, &str, &str, &str, &str),
-    ) -> (String, String, String, String, String, String) {
-        (
-            t.0.into(),
-            t.1.into(),
-            t.2.into(),
-            t.3.into(),
-            t.4.into(),
-            t.5.into(),
-        )
+    fn owned(t: (&str, &str, &str, &str, &str, &str)) -> (String, String, String, String, String, String) {
+        (t.0.into(), t.1.into(), t.2.into(), t.3.into(), t.4.into(), t.5.into())
     }
 
     #[test]
     fn resources_are_found() {
         for (path, expected) in [
             ("/api/v1/pods", ("default", "", "", "pods", "", "")),
-            (
-                "/clusters/c/api/v1/namespaces/n/pods/p/status",
-                ("c", "", "n", "pods", "p", "status"),
-            ),
-            (
-                "/clusters/c/api/v1/namespaces/n",
-                ("c", "", "n", "namespaces", "n", ""),
-            ),
-            (
-                "/clusters/c/api/v1/namespaces/n/finalize",
-                ("c", "", "n", "namespaces", "n", "finalize"),
-            ),
-            (
-                "/apis/g.io/v1/namespaces/n/things",
-                ("default", "g.io", "n", "things", "", ""),
-            ),
-            (
-                "/apis/g.io/v1/watch/namespaces/n/things/a%3Ab",
-                ("default", "g.io", "n", "things", "a:b", ""),
-            ),
-            (
-                "/clusters/*/apis/g.io/v1/things:abc/",
-                ("*", "g.io", "", "things:abc", "", ""),
-            ),
+            ("/clusters/c/api/v1/namespaces/n/pods/p/status", ("c", "", "n", "pods", "p", "status")),
+            ("/clusters/c/api/v1/namespaces/n", ("c", "", "n", "namespaces", "n", "")),
+            ("/clusters/c/api/v1/namespaces/n/finalize", ("c", "", "n", "namespaces", "n", "finalize")),
+            ("/apis/g.io/v1/namespaces/n/things", ("default", "g.io", "n", "things", "", "")),
+            ("/apis/g.io/v1/watch/namespaces/n/things/a%3Ab", ("default", "g.io", "n", "things", "a:b", "")),
+            ("/clusters/*/apis/g.io/v1/things:abc/", ("*", "g.io", "", "things:abc", "", "")),
         ] {
             assert_eq!(parts(path), owned(expected), "{path}");
         }
@@ -204,20 +159,10 @@ mod tests {
 
     #[test]
     fn other_paths_are_no_resources() {
-        for path in [
-            "/api",
-            "/apis/g/v1",
-            "/version",
-            "/",
-            "/openapi/v3/api/v1",
-            "/clusters/c/api/v1/",
-        ] {
+        for path in ["/api", "/apis/g/v1", "/version", "/", "/openapi/v3/api/v1", "/clusters/c/api/v1/"] {
             assert_eq!(RequestPath::parse(path).unwrap().resource, None, "{path}");
         }
-        assert_eq!(
-            RequestPath::parse("/clusters/c/api/").unwrap().path,
-            "/api/"
-        );
+        assert_eq!(RequestPath::parse("/clusters/c/api/").unwrap().path, "/api/");
         assert_eq!(RequestPath::parse("/api/v1/pods/a%2fb"), None);
         assert_eq!(RequestPath::parse("/clusters/"), None);
     }

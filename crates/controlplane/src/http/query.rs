@@ -22,10 +22,7 @@ impl Query {
             if name == "dryRun" {
                 query.dry_run.push(value.into_owned());
             } else {
-                query
-                    .values
-                    .entry(name.into_owned())
-                    .or_insert_with(|| value.into_owned());
+                query.values.entry(name.into_owned()).or_insert_with(|| value.into_owned());
             }
         }
         query
@@ -33,17 +30,12 @@ impl Query {
 
     /// A parameter; empty counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// A boolean parameter, read as Kubernetes does: present and neither `false` nor `0` is true.
     pub fn flag(&self, name: &str) -> bool {
-        self.values
-            .get(name)
-            .is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
+        self.values.get(name).is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
     }
 
     /// Whether nothing shall be stored.
@@ -58,17 +50,8 @@ impl Query {
             Some("Ignore") => Ok(FieldValidation::Ignore),
             Some("Strict") => Ok(FieldValidation::Strict),
             Some(other) => {
-                let error = FieldError::not_supported(
-                    "fieldValidation",
-                    other,
-                    &["", "Ignore", "Strict", "Warn"],
-                );
-                Err(StatusError::invalid(
-                    "meta.k8s.io",
-                    "CreateOptions",
-                    "",
-                    vec![cause(&error)],
-                ))
+                let error = FieldError::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
+                Err(StatusError::invalid("meta.k8s.io", "CreateOptions", "", vec![cause(&error)]))
             }
         }
     }
@@ -81,10 +64,7 @@ impl Query {
             (None, Some(_)) => Some(Propagation::Background),
             (None, None) => None,
         };
-        Ok(DeleteOptions {
-            propagation,
-            ..DeleteOptions::default()
-        })
+        Ok(DeleteOptions { propagation, ..DeleteOptions::default() })
     }
 }
 
@@ -97,12 +77,7 @@ pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status
             "All" => dry = true,
             other => {
                 let error = FieldError::not_supported("dryRun", other, &["All"]);
-                return Err(StatusError::invalid(
-                    "meta.k8s.io",
-                    "CreateOptions",
-                    "",
-                    vec![cause(&error)],
-                ));
+                return Err(StatusError::invalid("meta.k8s.io", "CreateOptions", "", vec![cause(&error)]));
             }
         }
     }

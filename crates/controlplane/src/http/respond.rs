@@ -15,8 +15,7 @@ const WARNING: HeaderName = HeaderName::from_static("warning");
 /// Bytes of a media type.
 pub(super) fn bytes(code: u16, media_type: &str, body: impl Into<HttpBody>) -> Response<HttpBody> {
     let mut response = Response::new(body.into());
-    *response.status_mut() =
-        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(media_type) {
         headers.insert(CONTENT_TYPE, value);
@@ -27,11 +26,7 @@ pub(super) fn bytes(code: u16, media_type: &str, body: impl Into<HttpBody>) -> R
 
 /// A JSON value.
 pub(super) fn json(code: u16, value: &Value) -> Response<HttpBody> {
-    bytes(
-        code,
-        "application/json",
-        serde_json::to_vec(value).unwrap_or_default(),
-    )
+    bytes(code, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }
 
 /// A JSON value in the format the client asked for.
@@ -46,11 +41,7 @@ pub(super) fn value(code: u16, output: &Output, value: &Value) -> Response<HttpB
 pub(super) fn text(code: u16, output: &Output, text: Bytes) -> Response<HttpBody> {
     match output.format {
         Format::Json | Format::Protobuf => bytes(code, "application/json", text),
-        Format::Yaml => value(
-            code,
-            output,
-            &serde_json::from_slice(&text).unwrap_or_default(),
-        ),
+        Format::Yaml => value(code, output, &serde_json::from_slice(&text).unwrap_or_default()),
     }
 }
 
@@ -59,9 +50,7 @@ pub(super) fn error(error: &StatusError) -> Response<HttpBody> {
     let mut response = bytes(error.code, "application/json", error.to_bytes());
     let wait = error.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if wait > 0 {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(wait));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait));
     }
     response
 }

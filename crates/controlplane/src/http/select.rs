@@ -45,31 +45,18 @@ impl Selection {
     pub fn parse(query: &Query, resource: &Resource) -> Result<Self, StatusError> {
         let labels = match query.get("labelSelector") {
             None => LabelSelector::everything(),
-            Some(text) => {
-                LabelSelector::parse(text).map_err(|e| StatusError::bad_request(e.to_string()))?
-            }
+            Some(text) => LabelSelector::parse(text).map_err(|e| StatusError::bad_request(e.to_string()))?,
         };
         let fields = match query.get("fieldSelector") {
             None => FieldSelector::everything(),
-            Some(text) => {
-                FieldSelector::parse(text).map_err(|e| StatusError::bad_request(e.to_string()))?
-            }
+            Some(text) => FieldSelector::parse(text).map_err(|e| StatusError::bad_request(e.to_string()))?,
         };
         let mut supported = vec!["metadata.name", "metadata.namespace"];
         supported.extend(resource.selectable_fields.iter().map(String::as_str));
-        fields
-            .check_supported(&supported)
-            .map_err(|e| StatusError::bad_request(e.to_string()))?;
-        let deep = fields
-            .requirements()
-            .iter()
-            .any(|r| !matches!(r.field.as_str(), "metadata.name" | "metadata.namespace"));
-        Ok(Self {
-            labels,
-            fields,
-            deep,
-            cluster: None,
-        })
+        fields.check_supported(&supported).map_err(|e| StatusError::bad_request(e.to_string()))?;
+        let deep =
+            fields.requirements().iter().any(|r| !matches!(r.field.as_str(), "metadata.name" | "metadata.namespace"));
+        Ok(Self { labels, fields, deep, cluster: None })
     }
 
     /// The one name that objects must have, if the field selector says so.
@@ -79,13 +66,8 @@ impl Selection {
 
     /// The same, of one name only.
     pub fn only(mut self, name: &str) -> Self {
-        let escaped = name
-            .replace('\\', r"\\")
-            .replace(',', r"\,")
-            .replace('=', r"\=");
-        if let Ok(fields) =
-            FieldSelector::parse(&format!("{},metadata.name={escaped}", self.fields))
-        {
+        let escaped = name.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=");
+        if let Ok(fields) = FieldSelector::parse(&format!("{},metadata.name={escaped}", self.fields)) {
             self.fields = fields;
         }
         self
@@ -107,21 +89,13 @@ impl Selection {
         if !self.labels.is_empty() && !self.labels.matches(&HeaderLabels(object)) {
             return false;
         }
-        if self
-            .cluster
-            .as_ref()
-            .is_some_and(|meant| !meant(&object.key.cluster))
-        {
+        if self.cluster.as_ref().is_some_and(|meant| !meant(&object.key.cluster)) {
             return false;
         }
         if self.fields.is_empty() {
             return true;
         }
-        let value = if self.deep {
-            convert::to_request(resource, object)
-        } else {
-            Value::Null
-        };
+        let value = if self.deep { convert::to_request(resource, object) } else { Value::Null };
         self.fields.matches(|path| match path {
             "metadata.name" => Some(object.key.name.as_ref().to_owned().into()),
             "metadata.namespace" => Some(object.key.namespace.as_ref().to_owned().into()),
@@ -149,12 +123,7 @@ pub const CLUSTER_ANNOTATION: &str = "kcp.io/cluster";
 impl View {
     /// Objects as they are.
     pub fn plain(resource: &Arc<Resource>) -> Self {
-        Self {
-            resource: resource.clone(),
-            shape: Shape::Object,
-            include: IncludeObject::default(),
-            annotate: false,
-        }
+        Self { resource: resource.clone(), shape: Shape::Object, include: IncludeObject::default(), annotate: false }
     }
 
     /// Reads `includeObject`.
@@ -162,8 +131,7 @@ impl View {
         let given = query.get("includeObject");
         IncludeObject::parse(given).ok_or_else(|| {
             let supported = ["", "Metadata", "None", "Object"];
-            let error =
-                FieldError::not_supported("includeObject", given.unwrap_or_default(), &supported);
+            let error = FieldError::not_supported("includeObject", given.unwrap_or_default(), &supported);
             StatusError::invalid("meta.k8s.io", "TableOptions", "", vec![cause(&error)])
         })
     }
@@ -187,23 +155,9 @@ impl View {
         match &self.shape {
             Shape::Object => value,
             Shape::Table(version) => {
-                let revision = value
-                    .pointer("/metadata/resourceVersion")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                let meta = ListMeta {
-                    resource_version: revision.to_owned(),
-                    ..ListMeta::default()
-                };
-                table(
-                    &self.resource.columns,
-                    [&value],
-                    &meta,
-                    self.include,
-                    headers,
-                    version,
-                    now,
-                )
+                let revision = value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
+                let meta = ListMeta { resource_version: revision.to_owned(), ..ListMeta::default() };
+                table(&self.resource.columns, [&value], &meta, self.include, headers, version, now)
             }
             Shape::Metadata(version) => partial_metadata_versioned(&value, version),
         }
@@ -214,9 +168,7 @@ impl View {
         if self.is_plain(object) {
             return object.bytes.clone();
         }
-        serde_json::to_vec(&self.object(self.value(object), headers, now))
-            .unwrap_or_default()
-            .into()
+        serde_json::to_vec(&self.object(self.value(object), headers, now)).unwrap_or_default().into()
     }
 }
 

@@ -19,21 +19,13 @@ impl Front {
         resource: &Resource,
         path: &ResourcePath,
     ) -> Result<Response<HttpBody>, StatusError> {
-        if *request.method != Method::POST
-            || !path.name.is_empty()
-            || !is_review(&resource.group, &resource.plural)
-        {
+        if *request.method != Method::POST || !path.name.is_empty() || !is_review(&resource.group, &resource.plural) {
             return Err(StatusError::method_not_allowed());
         }
         let output = negotiate::output(request.headers, false)?;
         let mut body = Body::decode(request.body, negotiate::body_format(request.headers)?)?.value;
         set_type(&mut body, &resource.api_version(), &resource.kind)?;
-        let answer = self.core.auth.review(
-            &self.asker(request, path),
-            &resource.group,
-            &resource.plural,
-            body,
-        )?;
+        let answer = self.core.auth.review(&self.asker(request, path), &resource.group, &resource.plural, body)?;
         Ok(respond::value(201, &output, &answer))
     }
 
@@ -50,10 +42,7 @@ impl Front {
         let mut body = Body::decode(request.body, negotiate::body_format(request.headers)?)?.value;
         set_type(&mut body, "authentication.k8s.io/v1", "TokenRequest")?;
         let id = uuid::Uuid::new_v4().to_string();
-        let answer =
-            self.core
-                .auth
-                .request_token(&self.asker(request, path), &path.name, body, id)?;
+        let answer = self.core.auth.request_token(&self.asker(request, path), &path.name, body, id)?;
         Ok(respond::value(201, &output, &answer))
     }
 
@@ -69,9 +58,7 @@ impl Front {
 }
 
 fn set_type(body: &mut Value, api_version: &str, kind: &str) -> Result<(), StatusError> {
-    let map = body
-        .as_object_mut()
-        .ok_or_else(|| StatusError::bad_request("the request body is not a JSON object"))?;
+    let map = body.as_object_mut().ok_or_else(|| StatusError::bad_request("the request body is not a JSON object"))?;
     map.insert("apiVersion".into(), api_version.into());
     map.insert("kind".into(), kind.into());
     Ok(())

@@ -53,20 +53,11 @@ impl WatchRequest {
     /// Reads the parameters. These errors are answered before the stream begins.
     pub fn parse(query: &Query) -> Result<Self, StatusError> {
         let invalid = |error: apimachinery::field_path::FieldError| {
-            StatusError::invalid(
-                "meta.k8s.io",
-                "ListOptions",
-                "",
-                vec![crate::pipeline::cause(&error)],
-            )
+            StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)])
         };
-        let forbidden = |field: &str, text: &str| {
-            invalid(apimachinery::field_path::FieldError::forbidden(field, text))
-        };
+        let forbidden = |field: &str, text: &str| invalid(apimachinery::field_path::FieldError::forbidden(field, text));
         let version = query.get("resourceVersion");
-        let initial = query
-            .get("sendInitialEvents")
-            .map(|v| v != "false" && v != "0");
+        let initial = query.get("sendInitialEvents").map(|v| v != "false" && v != "0");
         let matching = query.get("resourceVersionMatch");
         match (initial, matching) {
             (None, Some(_)) => {
@@ -87,32 +78,18 @@ impl WatchRequest {
         if query.get("continue").is_some() {
             return Err(forbidden("continue", "continue is forbidden for watch"));
         }
-        let since = version
-            .filter(|v| *v != "0")
-            .map(super::list::revision)
-            .transpose()?;
+        let since = version.filter(|v| *v != "0").map(super::list::revision).transpose()?;
         let start = match (initial, since) {
             (Some(true), _) => Start::Current { marked: bookmarks },
             (Some(false), Some(since)) | (None, Some(since)) => Start::Since(since),
             (Some(false), None) => Start::Since(u64::MAX),
             (None, None) => Start::Current { marked: false },
         };
-        let timeout = match query
-            .get("timeoutSeconds")
-            .and_then(|t| t.parse::<u64>().ok())
-            .filter(|t| *t > 0)
-        {
+        let timeout = match query.get("timeoutSeconds").and_then(|t| t.parse::<u64>().ok()).filter(|t| *t > 0) {
             Some(seconds) => Duration::from_secs(seconds),
-            None => {
-                DEFAULT_TIMEOUT
-                    + Duration::from_secs(u64::from(rand::random::<u16>()) * 1800 / 65536)
-            }
+            None => DEFAULT_TIMEOUT + Duration::from_secs(u64::from(rand::random::<u16>()) * 1800 / 65536),
         };
-        Ok(Self {
-            start,
-            bookmarks,
-            timeout,
-        })
+        Ok(Self { start, bookmarks, timeout })
     }
 
     /// The revision that must have been reached before the watch may begin with the current objects.
@@ -188,8 +165,7 @@ impl Watch {
         let store = &self.core.store;
         match *start {
             Start::Current { marked } => {
-                let (listed, receiver) =
-                    store.list_and_watch(&self.collection.table, &self.collection.scope, QUEUE);
+                let (listed, receiver) = store.list_and_watch(&self.collection.table, &self.collection.scope, QUEUE);
                 self.initial = listed.objects.into();
                 self.last = listed.revision;
                 self.initial_end = marked.then_some(listed.revision);
@@ -206,18 +182,10 @@ impl Watch {
     }
 
     fn subscribe(&mut self) {
-        match self.core.store.watch(
-            &self.collection.table,
-            &self.collection.scope,
-            self.last,
-            QUEUE,
-        ) {
+        match self.core.store.watch(&self.collection.table, &self.collection.scope, self.last, QUEUE) {
             Ok(receiver) => self.receiver = Some(receiver),
             Err(too_old) => {
-                self.fail(&StatusError::too_old_resource_version(
-                    too_old.asked,
-                    too_old.oldest,
-                ));
+                self.fail(&StatusError::too_old_resource_version(too_old.asked, too_old.oldest));
             }
         }
     }
@@ -305,8 +273,7 @@ impl Watch {
         }
         let matches = |object: &StoredObject| self.selection.matches(&self.view.resource, object);
         if self.selection.is_everything() {
-            let shared =
-                event.kind != EventKind::Deleted || event.object.revision == event.revision;
+            let shared = event.kind != EventKind::Deleted || event.object.revision == event.revision;
             let frame = match shared && self.view.is_plain(&event.object) {
                 true => event.frame(),
                 false => self.frame(event.kind, &event.object),
@@ -320,9 +287,7 @@ impl Watch {
             (false, false) => return,
             (false, true) => self.frame(EventKind::Added, &event.object),
             (true, true) => self.frame(EventKind::Modified, &event.object),
-            (true, false) if event.kind == EventKind::Deleted => {
-                self.frame(EventKind::Deleted, &event.object)
-            }
+            (true, false) if event.kind == EventKind::Deleted => self.frame(EventKind::Deleted, &event.object),
             (true, false) => match &event.previous {
                 // It left the selection: as the client knew it, under the revision of the change.
                 Some(previous) => self.frame(EventKind::Deleted, &previous.at(event.revision)),
@@ -345,11 +310,7 @@ impl Watch {
             self.event(&event);
         }
         // A receiver that was cut off may lack events.
-        if self.receiver.is_some()
-            && self.initial.is_empty()
-            && self.initial_end.is_none()
-            && revision >= self.skip
-        {
+        if self.receiver.is_some() && self.initial.is_empty() && self.initial_end.is_none() && revision >= self.skip {
             let revision = revision.max(self.last);
             self.bookmark(revision, false);
         }
@@ -357,8 +318,7 @@ impl Watch {
     }
 
     fn bookmark(&mut self, revision: u64, initial_end: bool) {
-        let mut metadata =
-            json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
@@ -376,7 +336,6 @@ impl Watch {
                     "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata}}]})
             }
         };
-        self.ready
-            .push_back(raw_frame("BOOKMARK", object.to_string().as_bytes()));
+        self.ready.push_back(raw_frame("BOOKMARK", object.to_string().as_bytes()));
     }
 }

@@ -21,10 +21,7 @@ pub struct Body {
 
 impl From<Value> for Body {
     fn from(value: Value) -> Self {
-        Self {
-            value,
-            duplicates: Vec::new(),
-        }
+        Self { value, duplicates: Vec::new() }
     }
 }
 
@@ -43,32 +40,18 @@ impl Body {
     /// Reads a body.
     pub fn decode(bytes: &[u8], format: Format) -> Result<Self, StatusError> {
         let duplicates = RefCell::new(Vec::new());
-        let seed = Seed {
-            path: String::new(),
-            duplicates: &duplicates,
-        };
+        let seed = Seed { path: String::new(), duplicates: &duplicates };
         let value = match format {
             Format::Json => decode_json(bytes, seed),
             // Apply patches are declared as YAML and mostly are JSON: the faster reader first.
-            Format::Yaml => match decode_json(
-                bytes,
-                Seed {
-                    path: String::new(),
-                    duplicates: &RefCell::default(),
-                },
-            ) {
+            Format::Yaml => match decode_json(bytes, Seed { path: String::new(), duplicates: &RefCell::default() }) {
                 Ok(_) => decode_json(bytes, seed),
                 Err(_) => decode_yaml(bytes),
             },
             Format::Protobuf => crate::registry::protobuf::decode(bytes),
         };
-        let value = value.map_err(|why| {
-            StatusError::bad_request(format!("error decoding the request body: {why}"))
-        })?;
-        Ok(Self {
-            value,
-            duplicates: duplicates.into_inner(),
-        })
+        let value = value.map_err(|why| StatusError::bad_request(format!("error decoding the request body: {why}")))?;
+        Ok(Self { value, duplicates: duplicates.into_inner() })
     }
 }
 
@@ -97,10 +80,7 @@ impl Seed<'_> {
             (true, false) => step.to_owned(),
             (false, false) => format!("{}.{step}", self.path),
         };
-        Seed {
-            path,
-            duplicates: self.duplicates,
-        }
+        Seed { path, duplicates: self.duplicates }
     }
 }
 
@@ -132,9 +112,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
@@ -186,11 +164,7 @@ mod tests {
 
     #[test]
     fn json_shows_its_duplicates() {
-        let body = Body::decode(
-            br#"{"a":1,"b":[{"c":1,"c":2.5}],"a":{"x":null}}"#,
-            Format::Json,
-        )
-        .unwrap();
+        let body = Body::decode(br#"{"a":1,"b":[{"c":1,"c":2.5}],"a":{"x":null}}"#, Format::Json).unwrap();
         assert_eq!(body.value, json!({"a": {"x": null}, "b": [{"c": 2.5}]}));
         assert_eq!(body.duplicates, ["b[0].c", "a"]);
         assert!(Body::decode(b"{} x", Format::Json).is_err());
@@ -204,9 +178,6 @@ mod tests {
         assert_eq!(body.value["b"][0]["d"], json!("1"));
         assert_eq!(body.value["b"][0]["e"], json!(null));
         let same = Body::decode(br#"{"a":1,"a":2}"#, Format::Yaml).unwrap();
-        assert_eq!(
-            (same.value, same.duplicates),
-            (json!({"a": 2}), vec!["a".to_owned()])
-        );
+        assert_eq!((same.value, same.duplicates), (json!({"a": 2}), vec!["a".to_owned()]));
     }
 }

@@ -42,9 +42,7 @@ pub fn bytes(resource: &Resource, stored: &StoredObject) -> Bytes {
     if is_plain(resource, stored) {
         return stored.bytes.clone();
     }
-    serde_json::to_vec(&to_request(resource, stored))
-        .unwrap_or_default()
-        .into()
+    serde_json::to_vec(&to_request(resource, stored)).unwrap_or_default().into()
 }
 
 /// Whether the stored bytes are what the requested version shows.
@@ -53,9 +51,7 @@ pub fn is_plain(resource: &Resource, stored: &StoredObject) -> bool {
         && (!resource.custom
             || (resource.version == resource.storage_version
                 && stored.schema_mark == schema_mark(resource)
-                && stored.bytes.starts_with(
-                    format!("{{\"apiVersion\":\"{}\"", resource.api_version()).as_bytes(),
-                )))
+                && stored.bytes.starts_with(format!("{{\"apiVersion\":\"{}\"", resource.api_version()).as_bytes())))
 }
 
 /// Changes an object of the requested version into the stored form.
@@ -71,11 +67,7 @@ fn rename(resource: &Resource, object: &mut Value, reading: bool) {
         return;
     };
     for (here, stored) in other.renames {
-        let (from, to) = if reading {
-            (stored, here)
-        } else {
-            (here, stored)
-        };
+        let (from, to) = if reading { (stored, here) } else { (here, stored) };
         if let Some(value) = take(object, from) {
             put(object, to, value);
         }
@@ -95,9 +87,7 @@ fn put(object: &mut Value, path: &str, value: Value) {
     };
     match path.split_once('.') {
         Some((first, rest)) => {
-            let inner = map
-                .entry(first)
-                .or_insert_with(|| Value::Object(Default::default()));
+            let inner = map.entry(first).or_insert_with(|| Value::Object(Default::default()));
             put(inner, rest, value);
         }
         None => {

@@ -8,8 +8,7 @@ use apimachinery::status::{Cause, Reason, StatusDetails, StatusError};
 use serde_json::Value;
 
 use super::{
-    Body, Context, FieldValidation, Outcome, Part, Target, admission, convert, metadata,
-    store_error, timestamp,
+    Body, Context, FieldValidation, Outcome, Part, Target, admission, convert, metadata, store_error, timestamp,
 };
 use crate::core::Core;
 use crate::registry::{Resource, crd};
@@ -21,12 +20,7 @@ const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl Core {
     /// Creates an object (POST).
-    pub async fn create(
-        &self,
-        ctx: &Context,
-        target: &Target,
-        body: Body,
-    ) -> Result<Outcome, StatusError> {
+    pub async fn create(&self, ctx: &Context, target: &Target, body: Body) -> Result<Outcome, StatusError> {
         let mut object = body.value;
         let warnings = decode(ctx, target, &mut object, &body.duplicates)?;
         if !metadata::text(&object, "resourceVersion").is_empty() {
@@ -79,23 +73,13 @@ impl Core {
                 let name = format!("{}{}", truncate(&generate, 58), random_suffix());
                 metadata::of(&mut object).insert("name".into(), name.into());
             }
-            let named_target = Target {
-                name: metadata::text(&object, "name").into(),
-                ..target.clone()
-            };
-            match self
-                .create_named(ctx, &named_target, object, track, &target.name)
-                .await
-            {
+            let named_target = Target { name: metadata::text(&object, "name").into(), ..target.clone() };
+            match self.create_named(ctx, &named_target, object, track, &target.name).await {
                 Err(error) if !named && error.reason == Reason::AlreadyExists => {}
                 other => return other,
             }
         }
-        Err(StatusError::generate_name_conflict(
-            &resource.group,
-            &resource.plural,
-            &generate,
-        ))
+        Err(StatusError::generate_name_conflict(&resource.group, &resource.plural, &generate))
     }
 
     /// `addressed` is the name in the URL (none for a POST).
@@ -109,12 +93,7 @@ impl Core {
     ) -> Result<Outcome, StatusError> {
         let resource = &target.resource;
         let meta = metadata::of(&mut object);
-        for field in [
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "resourceVersion",
-            "generation",
-        ] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"] {
             meta.remove(field);
         }
         meta.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
@@ -128,14 +107,8 @@ impl Core {
             map.remove("status");
         }
         resource.schema.apply_defaults(&mut object);
-        let mut admission = admission::Admission {
-            core: self,
-            ctx,
-            target,
-            addressed,
-            old: None,
-            warnings: Vec::new(),
-        };
+        let mut admission =
+            admission::Admission { core: self, ctx, target, addressed, old: None, warnings: Vec::new() };
         admission.default(&mut object);
         if track {
             let options = UpdateOptions {
@@ -160,16 +133,10 @@ impl Core {
         let guard = self.guard(target);
         if ctx.dry_run {
             self.dry_create(target, guard)?;
-            return Ok(Outcome {
-                object,
-                created: true,
-                deleted: false,
-                warnings,
-            });
+            return Ok(Outcome { object, created: true, deleted: false, warnings });
         }
         let stored = convert::to_storage(resource, &object);
-        let draft =
-            Draft::new(&stored, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = Draft::new(&stored, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
@@ -180,20 +147,12 @@ impl Core {
         };
         match self.store.write(write).await {
             Ok(stored) => {
-                metadata::of(&mut object)
-                    .insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Outcome {
-                    object,
-                    created: true,
-                    deleted: false,
-                    warnings,
-                })
+                metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
+                Ok(Outcome { object, created: true, deleted: false, warnings })
             }
-            Err(WriteError::Exists) => Err(StatusError::already_exists(
-                &resource.group,
-                &resource.plural,
-                &target.name,
-            )),
+            Err(WriteError::Exists) => {
+                Err(StatusError::already_exists(&resource.group, &resource.plural, &target.name))
+            }
             Err(WriteError::Guard) => Err(self.guard_error(target)),
             Err(other) => Err(store_error(other)),
         }
@@ -213,18 +172,10 @@ impl Core {
         (!namespace.is_empty()).then(|| namespace_key(&target.cluster, namespace))
     }
 
-    fn dry_create(
-        &self,
-        target: &Target,
-        guard: Option<(TableId, ObjectKey)>,
-    ) -> Result<(), StatusError> {
+    fn dry_create(&self, target: &Target, guard: Option<(TableId, ObjectKey)>) -> Result<(), StatusError> {
         if self.store.get(&target.table(), &target.key()).is_some() {
             let resource = &target.resource;
-            return Err(StatusError::already_exists(
-                &resource.group,
-                &resource.plural,
-                &target.name,
-            ));
+            return Err(StatusError::already_exists(&resource.group, &resource.plural, &target.name));
         }
         match guard.map(|(table, key)| self.store.get(&table, &key)) {
             None => Ok(()),
@@ -244,10 +195,8 @@ impl Core {
     /// Objects of a CustomResourceDefinition that is being deleted cannot be created.
     fn refuse_terminating_definition(&self, target: &Target) -> Result<(), StatusError> {
         let name = target.resource.qualified();
-        let definition = self.store.get(
-            &TableId::new(crd::GROUP, crd::PLURAL),
-            &ObjectKey::new(&target.cluster, "", &name),
-        );
+        let definition =
+            self.store.get(&TableId::new(crd::GROUP, crd::PLURAL), &ObjectKey::new(&target.cluster, "", &name));
         match definition.is_some_and(|d| d.deleting) {
             true => Err(StatusError::new(
                 405,
@@ -260,28 +209,19 @@ impl Core {
 }
 
 pub(crate) fn namespace_key(cluster: &str, namespace: &str) -> (TableId, ObjectKey) {
-    (
-        TableId::new("", "namespaces"),
-        ObjectKey::new(cluster, "", namespace),
-    )
+    (TableId::new("", "namespaces"), ObjectKey::new(cluster, "", namespace))
 }
 
 fn namespace_terminating(target: &Target, namespace: &StoredObject) -> StatusError {
     let namespace = &namespace.key.name;
-    let why = format!(
-        "unable to create new content in namespace {namespace} because it is being terminated"
-    );
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
     let resource = &target.resource;
     let mut error = StatusError::forbidden(&resource.group, &resource.plural, &target.name, why);
-    error
-        .details
-        .get_or_insert_with(|| Box::new(StatusDetails::default()))
-        .causes
-        .push(Cause::new(
-            "NamespaceTerminating",
-            "metadata.namespace",
-            format!("namespace {namespace} is being terminated"),
-        ));
+    error.details.get_or_insert_with(|| Box::new(StatusDetails::default())).causes.push(Cause::new(
+        "NamespaceTerminating",
+        "metadata.namespace",
+        format!("namespace {namespace} is being terminated"),
+    ));
     error
 }
 
@@ -307,25 +247,15 @@ pub(super) fn field_warnings(
     unknown: &[String],
     duplicates: &[String],
 ) -> Result<Vec<String>, StatusError> {
-    let mut found: Vec<String> = duplicates
-        .iter()
-        .map(|path| format!("duplicate field \"{path}\""))
-        .collect();
-    found.extend(
-        unknown
-            .iter()
-            .map(|path| format!("unknown field \"{path}\"")),
-    );
+    let mut found: Vec<String> = duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    found.extend(unknown.iter().map(|path| format!("unknown field \"{path}\"")));
     match ctx.validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(found),
         FieldValidation::Strict if found.is_empty() => Ok(found),
         FieldValidation::Strict => {
             let kind = &target.resource.kind;
-            let version = object
-                .get("apiVersion")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
             let version = version.rsplit('/').next().unwrap_or_default();
             Err(StatusError::bad_request(format!(
                 "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
@@ -339,52 +269,28 @@ pub(super) fn field_warnings(
 fn check_type(target: &Target, object: &mut Value) -> Result<(), StatusError> {
     let resource = &target.resource;
     if !object.is_object() {
-        return Err(StatusError::bad_request(
-            "the request body is not a JSON object",
-        ));
+        return Err(StatusError::bad_request("the request body is not a JSON object"));
     }
-    let text = |field: &str| {
-        object
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let shown = || {
         let shown = object.to_string();
-        if shown.len() > 200 {
-            format!("{}...", truncate(&shown, 200))
-        } else {
-            shown
-        }
+        if shown.len() > 200 { format!("{}...", truncate(&shown, 200)) } else { shown }
     };
     if resource.custom {
         if kind.is_empty() {
-            return Err(StatusError::bad_request(format!(
-                "Object 'Kind' is missing in '{}'",
-                shown()
-            )));
+            return Err(StatusError::bad_request(format!("Object 'Kind' is missing in '{}'", shown())));
         }
         if api_version.is_empty() {
-            return Err(StatusError::bad_request(format!(
-                "Object 'apiVersion' is missing in '{}'",
-                shown()
-            )));
+            return Err(StatusError::bad_request(format!("Object 'apiVersion' is missing in '{}'", shown())));
         }
     }
     let wanted = resource.api_version();
     if !kind.is_empty() && kind != resource.kind {
         if resource.custom {
-            let error =
-                FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
+            let error = FieldError::invalid("kind", kind.as_str(), format!("must be {}", resource.kind));
             let name = metadata::text(object, "name");
-            return Err(StatusError::invalid(
-                &resource.group,
-                &kind,
-                name,
-                vec![super::cause(&error)],
-            ));
+            return Err(StatusError::invalid(&resource.group, &kind, name, vec![super::cause(&error)]));
         }
         let version = api_version.rsplit('/').next().unwrap_or_default();
         return Err(StatusError::bad_request(format!(
@@ -412,8 +318,7 @@ pub(super) fn check_namespace(target: &Target, object: &mut Value) -> Result<(),
     } else if wanted.is_empty() && !given.is_empty() && !target.resource.namespaced {
         metadata::of(object).remove("namespace");
     } else if given != wanted {
-        let text =
-            "the namespace of the provided object does not match the namespace sent on the request";
+        let text = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(StatusError::bad_request(text));
     }
     Ok(())
@@ -438,8 +343,5 @@ fn truncate(text: &str, limit: usize) -> &str {
 
 fn random_suffix() -> String {
     let bytes: [u8; 5] = rand::random();
-    bytes
-        .iter()
-        .map(|b| char::from(NAME_ALPHABET[usize::from(*b) % NAME_ALPHABET.len()]))
-        .collect()
+    bytes.iter().map(|b| char::from(NAME_ALPHABET[usize::from(*b) % NAME_ALPHABET.len()])).collect()
 }

@@ -34,12 +34,7 @@ pub struct DeleteOptions {
 impl DeleteOptions {
     /// Reads the JSON form; both `propagationPolicy` and the old `orphanDependents` are understood.
     pub fn from_json(value: &Value) -> Result<Self, StatusError> {
-        let text = |pointer: &str| {
-            value
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
-        };
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let propagation = match text("/propagationPolicy").as_deref() {
             None => match value.get("orphanDependents").and_then(Value::as_bool) {
                 Some(true) => Some(Propagation::Orphan),
@@ -65,17 +60,8 @@ impl Propagation {
             "Orphan" => Ok(Self::Orphan),
             other => {
                 let supported = ["Foreground", "Background", "Orphan", "nil"];
-                let error = apimachinery::field_path::FieldError::not_supported(
-                    "propagationPolicy",
-                    other,
-                    &supported,
-                );
-                Err(StatusError::invalid(
-                    "meta.k8s.io",
-                    "DeleteOptions",
-                    "",
-                    vec![super::cause(&error)],
-                ))
+                let error = apimachinery::field_path::FieldError::not_supported("propagationPolicy", other, &supported);
+                Err(StatusError::invalid("meta.k8s.io", "DeleteOptions", "", vec![super::cause(&error)]))
             }
         }
     }
@@ -117,8 +103,7 @@ impl Core {
     ) -> Result<Option<Deleted>, StatusError> {
         let resource = &target.resource;
         let stored = self.stored(target)?;
-        let outdated =
-            |why: String| StatusError::conflict(&resource.group, &resource.kind, &target.name, why);
+        let outdated = |why: String| StatusError::conflict(&resource.group, &resource.kind, &target.name, why);
         if let Some(uid) = options.uid.as_ref().filter(|uid| ***uid != *stored.uid) {
             return Err(outdated(format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have \
@@ -126,11 +111,7 @@ impl Core {
                 stored.uid
             )));
         }
-        if let Some(version) = options
-            .resource_version
-            .as_ref()
-            .filter(|v| **v != stored.revision.to_string())
-        {
+        if let Some(version) = options.resource_version.as_ref().filter(|v| **v != stored.revision.to_string()) {
             return Err(outdated(format!(
                 "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record \
                  ({}). The object might have been modified",
@@ -153,11 +134,8 @@ impl Core {
         set_finalizers(&mut object, options.propagation, self.cleans_up(target));
         let gone = is_free(resource, &object);
         if !gone && !metadata::is_deleting(&object) {
-            let generation = object
-                .pointer("/metadata/generation")
-                .and_then(Value::as_i64);
-            let special = self.cleans_up(target)
-                || (resource.group.is_empty() && resource.plural == "namespaces");
+            let generation = object.pointer("/metadata/generation").and_then(Value::as_i64);
+            let special = self.cleans_up(target) || (resource.group.is_empty() && resource.plural == "namespaces");
             let meta = metadata::of(&mut object);
             meta.insert("deletionTimestamp".into(), timestamp(ctx.now).into());
             // Namespaces and definitions have their own way of going.
@@ -170,15 +148,10 @@ impl Core {
             self.mark(target, ctx, &mut object);
         }
         if ctx.dry_run || (!gone && metadata::same_but_times(&current, &object)) {
-            return Ok(Some(Deleted {
-                object,
-                gone,
-                warnings,
-            }));
+            return Ok(Some(Deleted { object, gone, warnings }));
         }
         let form = convert::to_storage(resource, &object);
-        let draft =
-            Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
@@ -189,17 +162,10 @@ impl Core {
         };
         match self.store.write(write).await {
             Ok(stored) => {
-                metadata::of(&mut object)
-                    .insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Some(Deleted {
-                    object,
-                    gone,
-                    warnings,
-                }))
+                metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
+                Ok(Some(Deleted { object, gone, warnings }))
             }
-            Err(WriteError::Changed) if options.resource_version.is_some() => {
-                Err(target.modified())
-            }
+            Err(WriteError::Changed) if options.resource_version.is_some() => Err(target.modified()),
             Err(WriteError::Changed) => Ok(None),
             Err(other) => Err(store_error(other)),
         }
@@ -207,10 +173,7 @@ impl Core {
 
     /// What a kind shows once its deletion has begun.
     fn mark(&self, target: &Target, ctx: &Context, object: &mut Value) {
-        match (
-            target.resource.group.as_str(),
-            target.resource.plural.as_str(),
-        ) {
+        match (target.resource.group.as_str(), target.resource.plural.as_str()) {
             ("", "namespaces") => {
                 if !object["status"].is_object() {
                     object["status"] = json!({});
@@ -251,10 +214,7 @@ fn set_finalizers(object: &mut Value, propagation: Option<Propagation>, cleanup:
             Propagation::Orphan => finalizers.push("orphan".to_owned()),
         }
     }
-    if cleanup
-        && !metadata::is_deleting(object)
-        && !finalizers.iter().any(|f| f == crd::CLEANUP_FINALIZER)
-    {
+    if cleanup && !metadata::is_deleting(object) && !finalizers.iter().any(|f| f == crd::CLEANUP_FINALIZER) {
         finalizers.push(crd::CLEANUP_FINALIZER.to_owned());
     }
     if finalizers != before {

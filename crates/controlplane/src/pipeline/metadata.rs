@@ -35,29 +35,18 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// A string of the metadata; empty if absent.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object
-        .get("metadata")
-        .and_then(|m| m.get(field))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.get("metadata").and_then(|m| m.get(field)).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The finalizers.
 pub(crate) fn finalizers(object: &Value) -> Vec<String> {
-    let list = object
-        .pointer("/metadata/finalizers")
-        .and_then(Value::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(|f| f.as_str().map(str::to_owned))
-        .collect()
+    let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect()
 }
 
 /// Whether deletion has begun.
 pub(crate) fn is_deleting(object: &Value) -> bool {
-    object
-        .pointer("/metadata/deletionTimestamp")
-        .is_some_and(|t| !t.is_null())
+    object.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null())
 }
 
 /// The metadata, made if it is not there.
@@ -83,11 +72,7 @@ pub(crate) fn coerce(object: &mut Value) -> Result<Vec<String>, StatusError> {
         Some(other) => return Err(wrong_type(other, "metadata", "ObjectMeta")),
     }
     let metadata = of(object);
-    let unknown: Vec<String> = metadata
-        .keys()
-        .filter(|k| !FIELDS.contains(&k.as_str()))
-        .cloned()
-        .collect();
+    let unknown: Vec<String> = metadata.keys().filter(|k| !FIELDS.contains(&k.as_str())).cloned().collect();
     metadata.retain(|field, value| FIELDS.contains(&field.as_str()) && !value.is_null());
     for field in [
         "name",
@@ -114,21 +99,13 @@ pub(crate) fn coerce(object: &mut Value) -> Result<Vec<String>, StatusError> {
                         // A null decodes to the empty string.
                         Value::Null => *value = Value::String(String::new()),
                         other => {
-                            return Err(wrong_type(
-                                other,
-                                &format!("metadata.{field}.{key}"),
-                                "string",
-                            ));
+                            return Err(wrong_type(other, &format!("metadata.{field}.{key}"), "string"));
                         }
                     }
                 }
             }
             Some(other) => {
-                return Err(wrong_type(
-                    other,
-                    &format!("metadata.{field}"),
-                    "map[string]string",
-                ));
+                return Err(wrong_type(other, &format!("metadata.{field}"), "map[string]string"));
             }
         }
     }
@@ -137,13 +114,7 @@ pub(crate) fn coerce(object: &mut Value) -> Result<Vec<String>, StatusError> {
             None => {}
             Some(Value::Array(list)) => {
                 let want_text = field == "finalizers";
-                if let Some(bad) = list.iter().find(|v| {
-                    if want_text {
-                        !v.is_string()
-                    } else {
-                        !v.is_object()
-                    }
-                }) {
+                if let Some(bad) = list.iter().find(|v| if want_text { !v.is_string() } else { !v.is_object() }) {
                     let kind = if want_text { "string" } else { "object" };
                     return Err(wrong_type(bad, &format!("metadata.{field}"), kind));
                 }
@@ -153,27 +124,16 @@ pub(crate) fn coerce(object: &mut Value) -> Result<Vec<String>, StatusError> {
     }
     metadata.remove("selfLink");
     for field in ["labels", "annotations"] {
-        if metadata
-            .get(field)
-            .and_then(Value::as_object)
-            .is_some_and(Map::is_empty)
-        {
+        if metadata.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
             metadata.remove(field);
         }
     }
     for field in ["finalizers", "ownerReferences"] {
-        if metadata
-            .get(field)
-            .and_then(Value::as_array)
-            .is_some_and(Vec::is_empty)
-        {
+        if metadata.get(field).and_then(Value::as_array).is_some_and(Vec::is_empty) {
             metadata.remove(field);
         }
     }
-    Ok(unknown
-        .into_iter()
-        .map(|field| format!("metadata.{field}"))
-        .collect())
+    Ok(unknown.into_iter().map(|field| format!("metadata.{field}")).collect())
 }
 
 fn wrong_type(value: &Value, field: &str, wanted: &str) -> StatusError {
@@ -185,9 +145,7 @@ fn wrong_type(value: &Value, field: &str, wanted: &str) -> StatusError {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    StatusError::bad_request(format!(
-        "json: cannot unmarshal {found} into Go struct field .{field} of type {wanted}"
-    ))
+    StatusError::bad_request(format!("json: cannot unmarshal {found} into Go struct field .{field} of type {wanted}"))
 }
 
 /// What is wrong with the name of an object of this resource.
@@ -206,99 +164,46 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
     let metadata = &object["metadata"];
     let name = text(object, "name");
     if name.is_empty() {
-        errors.push(FieldError::required(
-            "metadata.name",
-            "name or generateName is required",
-        ));
+        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else {
         let found = name_errors(&target.resource, name);
-        errors.extend(
-            found
-                .into_iter()
-                .map(|e| FieldError::invalid("metadata.name", name, e)),
-        );
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.name", name, e)));
     }
-    let entries = |field: &str| {
-        metadata
-            .get(field)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-    };
+    let entries = |field: &str| metadata.get(field).and_then(Value::as_object).into_iter().flatten();
     for (key, value) in entries("labels") {
         let value = value.as_str().unwrap_or_default();
         let found = names::label_key(key);
-        errors.extend(
-            found
-                .into_iter()
-                .map(|e| FieldError::invalid("metadata.labels", key.as_str(), e)),
-        );
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.labels", key.as_str(), e)));
         let found = names::label_value(value);
-        errors.extend(
-            found
-                .into_iter()
-                .map(|e| FieldError::invalid("metadata.labels", value, e)),
-        );
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.labels", value, e)));
     }
     let mut size = 0;
     for (key, value) in entries("annotations") {
         size += key.len() + value.as_str().unwrap_or_default().len();
         let found = names::label_key(&key.to_lowercase());
-        errors.extend(
-            found
-                .into_iter()
-                .map(|e| FieldError::invalid("metadata.annotations", key.as_str(), e)),
-        );
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.annotations", key.as_str(), e)));
     }
     if size > ANNOTATIONS_LIMIT {
-        errors.push(FieldError::too_long(
-            "metadata.annotations",
-            ANNOTATIONS_LIMIT as u64,
-        ));
+        errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_LIMIT as u64));
     }
     for (at, finalizer) in finalizers(object).into_iter().enumerate() {
         let path = format!("metadata.finalizers[{at}]");
-        let known = matches!(
-            finalizer.as_str(),
-            "orphan" | "foregroundDeletion" | "kubernetes"
-        );
+        let known = matches!(finalizer.as_str(), "orphan" | "foregroundDeletion" | "kubernetes");
         if !known && !finalizer.contains('/') && !finalizer.contains('.') {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(path, finalizer.as_str(), detail));
             continue;
         }
         let found = names::label_key(&finalizer);
-        errors.extend(
-            found
-                .into_iter()
-                .map(|e| FieldError::invalid(path.as_str(), finalizer.as_str(), e)),
-        );
+        errors.extend(found.into_iter().map(|e| FieldError::invalid(path.as_str(), finalizer.as_str(), e)));
     }
-    let owners = metadata
-        .get("ownerReferences")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let owners = metadata.get("ownerReferences").and_then(Value::as_array).into_iter().flatten();
     let mut controllers = 0;
     for (at, owner) in owners.enumerate() {
-        for (field, detail) in [
-            ("apiVersion", "version"),
-            ("kind", "kind"),
-            ("name", "name"),
-            ("uid", "uid"),
-        ] {
-            if owner
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .is_empty()
-            {
+        for (field, detail) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+            if owner.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
                 let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(
-                    path,
-                    "",
-                    format!("{detail} must not be empty"),
-                ));
+                errors.push(FieldError::invalid(path, "", format!("{detail} must not be empty")));
             }
         }
         controllers += usize::from(owner.get("controller") == Some(&Value::Bool(true)));
@@ -306,11 +211,7 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
     if controllers > 1 {
         let value = metadata["ownerReferences"].clone();
         let detail = "Only one reference can have Controller set to true";
-        errors.push(FieldError::invalid(
-            "metadata.ownerReferences",
-            value,
-            detail,
-        ));
+        errors.push(FieldError::invalid("metadata.ownerReferences", value, detail));
     }
     errors
 }
@@ -318,57 +219,30 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
 /// Carries over what clients cannot change, and finds what they tried to.
 pub(crate) fn inherit(object: &mut Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let old = old
-        .get("metadata")
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default();
+    let old = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     let metadata = of(object);
     for field in ["name", "namespace", "uid", "creationTimestamp"] {
         match (metadata.get(field), old.get(field)) {
             (None, Some(was)) => {
                 metadata.insert(field.to_owned(), was.clone());
             }
-            (Some(is), was)
-                if Some(is) != was && !(field == "creationTimestamp" && same_time(is, was)) =>
-            {
-                errors.push(FieldError::invalid(
-                    format!("metadata.{field}"),
-                    is.clone(),
-                    "field is immutable",
-                ));
+            (Some(is), was) if Some(is) != was && !(field == "creationTimestamp" && same_time(is, was)) => {
+                errors.push(FieldError::invalid(format!("metadata.{field}"), is.clone(), "field is immutable"));
             }
             _ => {}
         }
     }
-    for field in [
-        "creationTimestamp",
-        "generation",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generateName",
-    ] {
+    for field in ["creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"]
+    {
         match old.get(field) {
             Some(was) => metadata.insert(field.to_owned(), was.clone()),
             None => metadata.remove(field),
         };
     }
-    let was = old
-        .get("finalizers")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let was = old.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
     if old.contains_key("deletionTimestamp") {
-        let is = metadata
-            .get("finalizers")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        let new: Vec<String> = is
-            .iter()
-            .filter(|f| !was.contains(f))
-            .map(Value::to_string)
-            .collect();
+        let is = metadata.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let new: Vec<String> = is.iter().filter(|f| !was.contains(f)).map(Value::to_string).collect();
         if !new.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -391,12 +265,7 @@ pub(crate) fn same_but_times(a: &Value, b: &Value) -> bool {
         let mut object = object.clone();
         let metadata = of(&mut object);
         metadata.remove("resourceVersion");
-        for entry in metadata
-            .get_mut("managedFields")
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for entry in metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(entry) = entry.as_object_mut() {
                 entry.remove("time");
             }

@@ -82,11 +82,7 @@ impl Target {
         Self {
             cluster: cluster.into(),
             resource: resource.clone(),
-            namespace: if resource.namespaced {
-                namespace.into()
-            } else {
-                "".into()
-            },
+            namespace: if resource.namespaced { namespace.into() } else { "".into() },
             name: name.into(),
             part: Part::Main,
         }
@@ -99,11 +95,7 @@ impl Target {
 
     /// Its key.
     pub fn key(&self) -> ObjectKey {
-        ObjectKey {
-            cluster: self.cluster.clone(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
+        ObjectKey { cluster: self.cluster.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
     }
 
     /// All objects of the namespace, or of the logical cluster where none is named.
@@ -125,14 +117,8 @@ impl Target {
     /// An update without the revision it replaces.
     pub(crate) fn unversioned(&self) -> StatusError {
         let detail = "must be specified for an update";
-        let error =
-            apimachinery::field_path::FieldError::invalid("metadata.resourceVersion", 0, detail);
-        StatusError::invalid(
-            &self.resource.group,
-            &self.resource.plural,
-            &self.name,
-            vec![cause(&error)],
-        )
+        let error = apimachinery::field_path::FieldError::invalid("metadata.resourceVersion", 0, detail);
+        StatusError::invalid(&self.resource.group, &self.resource.plural, &self.name, vec![cause(&error)])
     }
 
     pub(crate) fn conflict(&self, why: impl std::fmt::Display) -> StatusError {
@@ -141,8 +127,7 @@ impl Target {
 
     pub(crate) fn invalid(&self, errors: Vec<apimachinery::field_path::FieldError>) -> StatusError {
         // What does not fit a built-in type cannot even be decoded.
-        let unfit =
-            |e: &&apimachinery::field_path::FieldError| e.kind == FieldErrorKind::TypeInvalid;
+        let unfit = |e: &&apimachinery::field_path::FieldError| e.kind == FieldErrorKind::TypeInvalid;
         if let Some(error) = errors.iter().find(unfit).filter(|_| !self.resource.custom) {
             let Resource { kind, version, .. } = &*self.resource;
             let what = error.to_string();
@@ -151,12 +136,7 @@ impl Target {
             ));
         }
         let causes = errors.iter().map(cause).collect();
-        StatusError::invalid(
-            &self.resource.group,
-            &self.resource.kind,
-            &self.name,
-            causes,
-        )
+        StatusError::invalid(&self.resource.group, &self.resource.kind, &self.name, causes)
     }
 }
 
@@ -214,9 +194,7 @@ pub fn timestamp(now: Timestamp) -> String {
 
 pub(crate) fn store_error(error: WriteError) -> StatusError {
     match error {
-        WriteError::Stopped => {
-            StatusError::service_unavailable("the control plane is shutting down")
-        }
+        WriteError::Stopped => StatusError::service_unavailable("the control plane is shutting down"),
         other => StatusError::internal(other),
     }
 }
@@ -230,8 +208,6 @@ impl crate::core::Core {
 
     /// One object as stored.
     pub fn stored(&self, target: &Target) -> Result<Arc<StoredObject>, StatusError> {
-        self.store
-            .get(&target.table(), &target.key())
-            .ok_or_else(|| target.not_found())
+        self.store.get(&target.table(), &target.key()).ok_or_else(|| target.not_found())
     }
 }

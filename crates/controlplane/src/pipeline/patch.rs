@@ -38,32 +38,20 @@ pub struct Patch {
 
 impl Core {
     /// Patches an object.
-    pub async fn patch(
-        &self,
-        ctx: &Context,
-        target: &Target,
-        patch: Patch,
-    ) -> Result<Outcome, StatusError> {
+    pub async fn patch(&self, ctx: &Context, target: &Target, patch: Patch) -> Result<Outcome, StatusError> {
         let Patch { kind, body } = patch;
         match kind {
             PatchKind::Apply { force } => self.apply(ctx, target, body, force).await,
-            PatchKind::Strategic if target.resource.custom => {
-                Err(StatusError::unsupported_media_type(&[
-                    "application/json-patch+json",
-                    "application/merge-patch+json",
-                    "application/apply-patch+yaml",
-                ]))
-            }
+            PatchKind::Strategic if target.resource.custom => Err(StatusError::unsupported_media_type(&[
+                "application/json-patch+json",
+                "application/merge-patch+json",
+                "application/apply-patch+yaml",
+            ])),
             _ => {
                 self.change(ctx, target, |current| {
                     let mut object = patched(kind, &body.value, current, target)?;
-                    let warnings =
-                        decode_patched(ctx, target, current, &mut object, &body.duplicates)?;
-                    Ok(Change {
-                        object,
-                        warnings,
-                        ownership: Ownership::Track,
-                    })
+                    let warnings = decode_patched(ctx, target, current, &mut object, &body.duplicates)?;
+                    Ok(Change { object, warnings, ownership: Ownership::Track })
                 })
                 .await
             }
@@ -72,21 +60,10 @@ impl Core {
 
     /// Server-side apply. With `metadata.resourceVersion` it only creates or changes that very revision; with
     /// `metadata.uid` it only changes that very object.
-    async fn apply(
-        &self,
-        ctx: &Context,
-        target: &Target,
-        body: Body,
-        force: bool,
-    ) -> Result<Outcome, StatusError> {
+    async fn apply(&self, ctx: &Context, target: &Target, body: Body, force: bool) -> Result<Outcome, StatusError> {
         if ctx.manager.is_empty() {
             let error = FieldError::required("fieldManager", "is required for apply patch");
-            return Err(StatusError::invalid(
-                "meta.k8s.io",
-                "PatchOptions",
-                "",
-                vec![super::cause(&error)],
-            ));
+            return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", vec![super::cause(&error)]));
         }
         let mut config = body.value;
         if target.part == Part::Scale {
@@ -136,15 +113,8 @@ impl Core {
             if !uid.is_empty() {
                 meta.insert("uid".into(), uid.clone().into());
             }
-            let change = Change {
-                object,
-                warnings: warnings.clone(),
-                ownership: Ownership::Done,
-            };
-            match self
-                .write_change(ctx, target, &stored, &current, change)
-                .await
-            {
+            let change = Change { object, warnings: warnings.clone(), ownership: Ownership::Done };
+            match self.write_change(ctx, target, &stored, &current, change).await {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => tokio::task::yield_now().await,
                 Err(error) => return Err(error),
@@ -196,14 +166,8 @@ impl Core {
         }
         let mut object = self.applied(ctx, target, Some(&current), &partial, force)?;
         metadata::of(&mut object).remove("resourceVersion");
-        let change = Change {
-            object,
-            warnings: Vec::new(),
-            ownership: Ownership::Done,
-        };
-        let written = self
-            .write_change(ctx, target, &stored, &current, change)
-            .await?;
+        let change = Change { object, warnings: Vec::new(), ownership: Ownership::Done };
+        let written = self.write_change(ctx, target, &stored, &current, change).await?;
         written.ok_or_else(|| target.modified())
     }
 }
@@ -213,13 +177,7 @@ fn apply_error(error: ApplyError) -> StatusError {
         ApplyError::Conflicts(conflicts) => {
             let causes = conflicts
                 .iter()
-                .map(|c| {
-                    Cause::new(
-                        "FieldManagerConflict",
-                        c.path.clone(),
-                        format!("conflict with {}", c.manager),
-                    )
-                })
+                .map(|c| Cause::new("FieldManagerConflict", c.path.clone(), format!("conflict with {}", c.manager)))
                 .collect();
             StatusError::apply_conflict(causes, error.to_string())
         }
@@ -228,12 +186,7 @@ fn apply_error(error: ApplyError) -> StatusError {
     }
 }
 
-fn patched(
-    kind: PatchKind,
-    patch: &Value,
-    current: &Value,
-    target: &Target,
-) -> Result<Value, StatusError> {
+fn patched(kind: PatchKind, patch: &Value, current: &Value, target: &Target) -> Result<Value, StatusError> {
     // A patch of /scale is a patch of the Scale that a GET shows.
     let scaled = match (target.part, &target.resource.scale) {
         (Part::Scale, Some(paths)) => Some((scale::of(current, paths), paths)),
@@ -244,23 +197,16 @@ fn patched(
     let object = match kind {
         PatchKind::Json => json_patch(base, patch)?,
         PatchKind::Merge if !patch.is_object() => {
-            return Err(StatusError::bad_request(
-                "a merge patch must be a JSON object",
-            ));
+            return Err(StatusError::bad_request("a merge patch must be a JSON object"));
         }
         PatchKind::Merge => merge_patch(base, patch),
-        PatchKind::Strategic | PatchKind::Apply { .. } => {
-            strategic_merge_patch(base, patch, &target.resource.schema)?
-        }
+        PatchKind::Strategic | PatchKind::Apply { .. } => strategic_merge_patch(base, patch, &target.resource.schema)?,
     };
     match scaled {
         None => Ok(object),
         Some((_, paths)) => {
             let mut whole = current.clone();
-            let replicas = object
-                .pointer("/spec/replicas")
-                .cloned()
-                .unwrap_or(Value::from(0));
+            let replicas = object.pointer("/spec/replicas").cloned().unwrap_or(Value::from(0));
             let version = metadata::text(&object, "resourceVersion").to_owned();
             scale::set(&mut whole, &paths.spec_replicas, replicas);
             metadata::of(&mut whole).insert("resourceVersion".into(), version.into());
@@ -293,17 +239,9 @@ fn decode_patched(
 /// Type and name of an apply configuration must be those of the URL.
 fn check_config(target: &Target, config: &mut Value) -> Result<(), StatusError> {
     if !config.is_object() {
-        return Err(StatusError::bad_request(
-            "an apply configuration must be an object",
-        ));
+        return Err(StatusError::bad_request("an apply configuration must be an object"));
     }
-    let text = |field: &str| {
-        config
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let wanted = target.resource.api_version();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     if kind.is_empty() || api_version != wanted {

@@ -5,9 +5,7 @@ use apimachinery::status::{Reason, StatusError};
 use serde_json::{Map, Value};
 
 use super::create::{check_namespace, decode, reset_fields};
-use super::{
-    ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error,
-};
+use super::{ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error};
 use crate::core::Core;
 use crate::registry::Resource;
 use crate::store::{Draft, Expect, StoredObject, Write, WriteError};
@@ -32,12 +30,7 @@ pub(super) struct Change {
 
 impl Core {
     /// Replaces an object (PUT).
-    pub async fn update(
-        &self,
-        ctx: &Context,
-        target: &Target,
-        body: Body,
-    ) -> Result<Outcome, StatusError> {
+    pub async fn update(&self, ctx: &Context, target: &Target, body: Body) -> Result<Outcome, StatusError> {
         let mut object = body.value;
         let warnings = decode(ctx, target, &mut object, &body.duplicates)?;
         check_namespace(target, &mut object)?;
@@ -72,17 +65,11 @@ impl Core {
                 )));
             }
             let version = metadata::text(&object, "resourceVersion");
-            if (version.is_empty() || version == "0")
-                && target.part == Part::Main
-                && version_required(&target.resource)
+            if (version.is_empty() || version == "0") && target.part == Part::Main && version_required(&target.resource)
             {
                 return Err(target.unversioned());
             }
-            Ok(Change {
-                object: object.clone(),
-                warnings: warnings.clone(),
-                ownership: Ownership::Track,
-            })
+            Ok(Change { object: object.clone(), warnings: warnings.clone(), ownership: Ownership::Track })
         })
         .await
     }
@@ -99,10 +86,7 @@ impl Core {
             let stored = self.stored(target)?;
             let current = convert::to_request(&target.resource, &stored);
             let change = compute(&current)?;
-            match self
-                .write_change(ctx, target, &stored, &current, change)
-                .await?
-            {
+            match self.write_change(ctx, target, &stored, &current, change).await? {
                 Some(outcome) => return Ok(outcome),
                 None => tokio::task::yield_now().await,
             }
@@ -120,11 +104,7 @@ impl Core {
         change: Change,
     ) -> Result<Option<Outcome>, StatusError> {
         let resource = &target.resource;
-        let Change {
-            mut object,
-            warnings,
-            ownership,
-        } = change;
+        let Change { mut object, warnings, ownership } = change;
         let wanted = metadata::text(&object, "resourceVersion").to_owned();
         let pinned = match wanted.as_str() {
             "" | "0" => false,
@@ -138,18 +118,11 @@ impl Core {
             },
         };
         let mut errors = metadata::inherit(&mut object, current);
-        metadata::of(&mut object)
-            .insert("resourceVersion".into(), stored.revision.to_string().into());
+        metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
         confine(target.part, resource, current, &mut object);
         resource.schema.apply_defaults(&mut object);
-        let mut admission = admission::Admission {
-            core: self,
-            ctx,
-            target,
-            addressed: &target.name,
-            old: Some(current),
-            warnings,
-        };
+        let mut admission =
+            admission::Admission { core: self, ctx, target, addressed: &target.name, old: Some(current), warnings };
         admission.default(&mut object);
         if ownership == Ownership::Track {
             let options = UpdateOptions {
@@ -174,25 +147,14 @@ impl Core {
 
         let deleted = may_vanish(resource, current, &object);
         if !deleted && metadata::same_but_times(current, &object) {
-            return Ok(Some(Outcome {
-                object: current.clone(),
-                created: false,
-                deleted: false,
-                warnings,
-            }));
+            return Ok(Some(Outcome { object: current.clone(), created: false, deleted: false, warnings }));
         }
         if ctx.dry_run {
-            return Ok(Some(Outcome {
-                object,
-                created: false,
-                deleted,
-                warnings,
-            }));
+            return Ok(Some(Outcome { object, created: false, deleted, warnings }));
         }
         let _kept = self.compiled(resource, &object);
         let form = convert::to_storage(resource, &object);
-        let draft =
-            Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
@@ -203,14 +165,8 @@ impl Core {
         };
         match self.store.write(write).await {
             Ok(stored) => {
-                metadata::of(&mut object)
-                    .insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Some(Outcome {
-                    object,
-                    created: false,
-                    deleted,
-                    warnings,
-                }))
+                metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
+                Ok(Some(Outcome { object, created: false, deleted, warnings }))
             }
             Err(WriteError::Changed) if pinned => Err(target.modified()),
             Err(WriteError::Changed) => Ok(None),
@@ -238,10 +194,7 @@ fn confine(part: Part, resource: &Resource, current: &Value, object: &mut Value)
         }
         Part::Finalize => {
             let mut whole = current.clone();
-            let finalizers = object
-                .pointer("/spec/finalizers")
-                .cloned()
-                .unwrap_or(Value::Array(Vec::new()));
+            let finalizers = object.pointer("/spec/finalizers").cloned().unwrap_or(Value::Array(Vec::new()));
             if !whole["spec"].is_object() {
                 whole["spec"] = Value::Object(Map::new());
             }
@@ -276,11 +229,7 @@ fn raise_generation(resource: &Resource, current: &Value, object: &mut Value) {
         map
     };
     if desired(current) != desired(object) {
-        let generation = current
-            .pointer("/metadata/generation")
-            .and_then(Value::as_i64)
-            .unwrap_or(0)
-            + 1;
+        let generation = current.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0) + 1;
         metadata::of(object).insert("generation".into(), generation.into());
     }
 }
@@ -303,11 +252,7 @@ pub(super) fn is_free(resource: &Resource, object: &Value) -> bool {
 
 /// Resources whose updates must say which revision they replace.
 fn version_required(resource: &Resource) -> bool {
-    resource.custom
-        || matches!(
-            resource.group.as_str(),
-            "coordination.k8s.io" | "apiextensions.k8s.io"
-        )
+    resource.custom || matches!(resource.group.as_str(), "coordination.k8s.io" | "apiextensions.k8s.io")
 }
 
 /// Resources that a PUT may create.

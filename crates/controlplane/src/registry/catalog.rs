@@ -23,51 +23,37 @@ struct Index {
 
 impl Index {
     fn new(resources: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        let by_path = resources
-            .into_iter()
-            .map(|r| ((r.group.clone(), r.version.clone(), r.plural.clone()), r))
-            .collect();
+        let by_path =
+            resources.into_iter().map(|r| ((r.group.clone(), r.version.clone(), r.plural.clone()), r)).collect();
         Self { by_path }
     }
 
     fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         // The map is small and a lookup happens once a request; three short strings are cheap.
-        self.by_path
-            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 }
 
 impl Catalog {
     /// A catalogue of built-in resources only.
     pub fn new(builtin: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        Self {
-            builtin: Arc::new(Index::new(builtin)),
-            custom: Arc::default(),
-        }
+        Self { builtin: Arc::new(Index::new(builtin)), custom: Arc::default() }
     }
 
     /// The same built-ins with other custom resources (every served version is one entry).
     pub fn with_custom(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        Self {
-            builtin: self.builtin.clone(),
-            custom: Arc::new(Index::new(custom)),
-        }
+        Self { builtin: self.builtin.clone(), custom: Arc::new(Index::new(custom)) }
     }
 
     /// The resource at `/apis/<group>/<version>/…/<plural>` (or `/api/<version>` where the group is empty).
     pub fn resolve(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.builtin
-            .get(group, version, plural)
-            .or_else(|| self.custom.get(group, version, plural))
+        self.builtin.get(group, version, plural).or_else(|| self.custom.get(group, version, plural))
     }
 
     /// A resource by group and plural in any version: the stored version if it is served, else the best one.
     pub fn by_group_resource(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
         let mut best: Option<&Arc<Resource>> = None;
-        for resource in self
-            .iter()
-            .filter(|r| r.group == group && r.plural == plural)
-        {
+        for resource in self.iter().filter(|r| r.group == group && r.plural == plural) {
             if resource.version == resource.storage_version {
                 return Some(resource);
             }
@@ -80,16 +66,12 @@ impl Catalog {
 
     /// A resource by `apiVersion` and kind, as owner references name it.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.iter()
-            .find(|r| r.group == group && r.version == version && r.kind == kind && !r.is_virtual())
+        self.iter().find(|r| r.group == group && r.version == version && r.kind == kind && !r.is_virtual())
     }
 
     /// Everything, built-ins first, each part in order of group, version and plural.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.builtin
-            .by_path
-            .values()
-            .chain(self.custom.by_path.values())
+        self.builtin.by_path.values().chain(self.custom.by_path.values())
     }
 
     /// Only what comes from CustomResourceDefinitions.
@@ -99,9 +81,7 @@ impl Catalog {
 
     /// Resources of one group and version; empty where it is not served.
     pub fn group_version(&self, group: &str, version: &str) -> Vec<&Arc<Resource>> {
-        self.iter()
-            .filter(|r| r.group == group && r.version == version)
-            .collect()
+        self.iter().filter(|r| r.group == group && r.version == version).collect()
     }
 
     /// Named groups (the core group is not among them), each with its versions, the preferred one first.
@@ -129,10 +109,7 @@ impl Catalog {
 
     /// A value that differs whenever what is served differs: for ETags and caches of rendered documents.
     pub fn generation(&self) -> (usize, usize) {
-        (
-            Arc::as_ptr(&self.builtin) as usize,
-            Arc::as_ptr(&self.custom) as usize,
-        )
+        (Arc::as_ptr(&self.builtin) as usize, Arc::as_ptr(&self.custom) as usize)
     }
 }
 
@@ -167,15 +144,8 @@ mod tests {
 
     #[test]
     fn versions_are_ordered_as_kubernetes_prefers_them() {
-        let mut versions = vec![
-            "foo1", "v1alpha1", "v10", "v1beta1", "v2", "v1", "v1beta2", "bar",
-        ];
+        let mut versions = vec!["foo1", "v1alpha1", "v10", "v1beta1", "v2", "v1", "v1beta2", "bar"];
         versions.sort_by(|a, b| version_order(a, b));
-        assert_eq!(
-            versions,
-            [
-                "v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "bar", "foo1"
-            ]
-        );
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "bar", "foo1"]);
     }
 }

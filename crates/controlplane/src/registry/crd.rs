@@ -26,24 +26,16 @@ pub const PLURAL: &str = "customresourcedefinitions";
 pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn strings(value: &Value, pointer: &str) -> Vec<String> {
     let list = value.pointer(pointer).and_then(Value::as_array);
-    list.into_iter()
-        .flatten()
-        .filter_map(|v| v.as_str().map(str::to_owned))
-        .collect()
+    list.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 fn versions(crd: &Value) -> &[Value] {
-    crd.pointer("/spec/versions")
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    crd.pointer("/spec/versions").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn flag(value: &Value, name: &str) -> bool {
@@ -59,16 +51,8 @@ pub fn default(crd: &mut Value) {
     if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut)
         && !kind.is_empty()
     {
-        for (field, value) in [
-            ("singular", kind.to_lowercase()),
-            ("listKind", format!("{kind}List")),
-        ] {
-            if names
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .is_empty()
-            {
+        for (field, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+            if names.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
                 names.insert(field.to_owned(), value.into());
             }
         }
@@ -88,28 +72,16 @@ pub fn validate(crd: &Value, old: Option<&Value>, interner: &Interner) -> Vec<Fi
     if group.is_empty() {
         errors.push(FieldError::required("spec.group", ""));
     } else if !group.contains('.') {
-        errors.push(FieldError::invalid(
-            "spec.group",
-            group,
-            "should be a domain with at least one dot",
-        ));
+        errors.push(FieldError::invalid("spec.group", group, "should be a domain with at least one dot"));
     } else {
-        errors.extend(
-            names::dns1123_subdomain(group)
-                .into_iter()
-                .map(|e| FieldError::invalid("spec.group", group, e)),
-        );
+        errors.extend(names::dns1123_subdomain(group).into_iter().map(|e| FieldError::invalid("spec.group", group, e)));
     }
     if plural.is_empty() {
         errors.push(FieldError::required("spec.names.plural", ""));
     }
     let expected = format!("{plural}.{group}");
     if name != expected {
-        errors.push(FieldError::invalid(
-            "metadata.name",
-            name,
-            "must be spec.names.plural+\".\"+spec.group",
-        ));
+        errors.push(FieldError::invalid("metadata.name", name, "must be spec.names.plural+\".\"+spec.group"));
     }
     if text(crd, "/spec/names/kind").is_empty() {
         errors.push(FieldError::required("spec.names.kind", ""));
@@ -118,11 +90,8 @@ pub fn validate(crd: &Value, old: Option<&Value>, interner: &Interner) -> Vec<Fi
         let value = text(crd, &format!("/spec/names/{field}"));
         if !value.is_empty() {
             let path = format!("spec.names.{field}");
-            errors.extend(
-                names::dns1035_label(value)
-                    .into_iter()
-                    .map(|e| FieldError::invalid(path.as_str(), value, e)),
-            );
+            errors
+                .extend(names::dns1035_label(value).into_iter().map(|e| FieldError::invalid(path.as_str(), value, e)));
         }
     }
     for field in ["kind", "listKind"] {
@@ -144,11 +113,7 @@ pub fn validate(crd: &Value, old: Option<&Value>, interner: &Interner) -> Vec<Fi
     match scope {
         "" => errors.push(FieldError::required("spec.scope", "")),
         "Namespaced" | "Cluster" => {}
-        other => errors.push(FieldError::not_supported(
-            "spec.scope",
-            other,
-            &["Cluster", "Namespaced"],
-        )),
+        other => errors.push(FieldError::not_supported("spec.scope", other, &["Cluster", "Namespaced"])),
     }
     validate_conversion(crd, &mut errors);
     validate_versions(crd, interner, &mut errors);
@@ -169,11 +134,7 @@ pub fn validate(crd: &Value, old: Option<&Value>, interner: &Interner) -> Vec<Fi
         for (at, stored) in strings(old, "/status/storedVersions").iter().enumerate() {
             if !versions(crd).iter().any(|v| text(v, "/name") == stored) {
                 let detail = "missing from spec.versions; cannot be removed while objects may be stored in it";
-                errors.push(FieldError::invalid(
-                    format!("status.storedVersions[{at}]"),
-                    stored.as_str(),
-                    detail,
-                ));
+                errors.push(FieldError::invalid(format!("status.storedVersions[{at}]"), stored.as_str(), detail));
             }
         }
     }
@@ -192,21 +153,14 @@ fn validate_conversion(crd: &Value, errors: &mut Vec<FieldError>) {
     if crd.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true)) {
         let detail = "must be false in order to use defaults in the schema; set \
                       x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
-        errors.push(FieldError::invalid(
-            "spec.preserveUnknownFields",
-            true,
-            detail,
-        ));
+        errors.push(FieldError::invalid("spec.preserveUnknownFields", true, detail));
     }
 }
 
 fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldError>) {
     let versions = versions(crd);
     if versions.is_empty() {
-        errors.push(FieldError::required(
-            "spec.versions",
-            "must have at least one version",
-        ));
+        errors.push(FieldError::required("spec.versions", "must have at least one version"));
         return;
     }
     let storage = versions.iter().filter(|v| flag(v, "storage")).count();
@@ -218,9 +172,7 @@ fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldErr
         ));
     }
     // With a single schema kube-apiserver names the field as if it were the old top-level one.
-    let same = versions
-        .iter()
-        .all(|v| v.get("schema") == versions[0].get("schema"));
+    let same = versions.iter().all(|v| v.get("schema") == versions[0].get("schema"));
     let mut seen: Vec<&str> = Vec::new();
     for (at, version) in versions.iter().enumerate() {
         let name = text(version, "/name");
@@ -230,19 +182,14 @@ fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldErr
         }
         seen.push(name);
         errors.extend(
-            names::dns1035_label(name)
-                .into_iter()
-                .map(|e| FieldError::invalid(format!("{path}.name"), name, e)),
+            names::dns1035_label(name).into_iter().map(|e| FieldError::invalid(format!("{path}.name"), name, e)),
         );
         for required in ["served", "storage"] {
             if version.get(required).and_then(Value::as_bool).is_none() {
                 errors.push(FieldError::required(format!("{path}.{required}"), ""));
             }
         }
-        let Some(schema) = version
-            .pointer("/schema/openAPIV3Schema")
-            .filter(|s| s.is_object())
-        else {
+        let Some(schema) = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()) else {
             let field = format!("{path}.schema.openAPIV3Schema");
             errors.push(FieldError::required(field, ""));
             continue;
@@ -256,29 +203,18 @@ fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldErr
                 false => format!("{path}.schema.openAPIV3Schema"),
             };
             errors.extend(found.into_iter().map(|mut error| {
-                error.field = if error.field.is_empty() {
-                    prefix.clone()
-                } else {
-                    format!("{prefix}.{}", error.field)
-                };
+                error.field = if error.field.is_empty() { prefix.clone() } else { format!("{prefix}.{}", error.field) };
                 error
             }));
         }
-        if let Some(scale) = version
-            .pointer("/subresources/scale")
-            .filter(|s| !s.is_null())
-        {
-            for (field, root) in [
-                ("specReplicasPath", ".spec."),
-                ("statusReplicasPath", ".status."),
-            ] {
+        if let Some(scale) = version.pointer("/subresources/scale").filter(|s| !s.is_null()) {
+            for (field, root) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
                 let value = text(scale, &format!("/{field}"));
                 let field = format!("{path}.subresources.scale.{field}");
                 if value.is_empty() {
                     errors.push(FieldError::required(field, ""));
                 } else if !value.starts_with(root) {
-                    let detail =
-                        format!("should be a json path under {}", root.trim_end_matches('.'));
+                    let detail = format!("should be a json path under {}", root.trim_end_matches('.'));
                     errors.push(FieldError::invalid(field, value, detail));
                 }
             }
@@ -288,26 +224,15 @@ fn validate_versions(crd: &Value, interner: &Interner, errors: &mut Vec<FieldErr
 
 /// Whether a condition of the definition is `True`.
 pub fn has_condition(crd: &Value, kind: &str) -> bool {
-    conditions(crd)
-        .iter()
-        .any(|c| text(c, "/type") == kind && text(c, "/status") == "True")
+    conditions(crd).iter().any(|c| text(c, "/type") == kind && text(c, "/status") == "True")
 }
 
 fn conditions(crd: &Value) -> &[Value] {
-    crd.pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    crd.pointer("/status/conditions").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Sets a condition, keeping the transition time where the status stays.
-pub fn set_condition(
-    crd: &mut Value,
-    kind: &str,
-    status: bool,
-    reason: &str,
-    message: &str,
-    now: &str,
-) {
+pub fn set_condition(crd: &mut Value, kind: &str, status: bool, reason: &str, message: &str, now: &str) {
     let wanted = if status { "True" } else { "False" };
     let mut all = conditions(crd).to_vec();
     let condition = json!({"type": kind, "status": wanted, "reason": reason, "message": message,
@@ -333,64 +258,31 @@ pub fn establish(crd: &mut Value, catalog: &Catalog, now: &str) {
     let plural = text(crd, "/spec/names/plural").to_owned();
     let mut taken: Vec<String> = Vec::new();
     let mut kinds: Vec<String> = Vec::new();
-    for other in catalog
-        .custom()
-        .filter(|r| r.group == group && r.plural != plural)
-    {
+    for other in catalog.custom().filter(|r| r.group == group && r.plural != plural) {
         taken.extend([other.plural.clone(), other.singular.clone()]);
         taken.extend(other.short_names.iter().cloned());
         kinds.extend([other.kind.clone(), other.list_kind.clone()]);
     }
     let mut conflict = None;
-    let mut wanted = vec![
-        ("Plural", plural.clone()),
-        ("Singular", text(crd, "/spec/names/singular").to_owned()),
-    ];
-    wanted.extend(
-        strings(crd, "/spec/names/shortNames")
-            .into_iter()
-            .map(|n| ("ShortNames", n)),
-    );
+    let mut wanted = vec![("Plural", plural.clone()), ("Singular", text(crd, "/spec/names/singular").to_owned())];
+    wanted.extend(strings(crd, "/spec/names/shortNames").into_iter().map(|n| ("ShortNames", n)));
     for (what, name) in wanted {
         if taken.contains(&name) {
-            conflict.get_or_insert((
-                format!("{what}Conflict"),
-                format!("\"{name}\" is already in use"),
-            ));
+            conflict.get_or_insert((format!("{what}Conflict"), format!("\"{name}\" is already in use")));
         }
     }
-    for (what, pointer) in [
-        ("Kind", "/spec/names/kind"),
-        ("ListKind", "/spec/names/listKind"),
-    ] {
+    for (what, pointer) in [("Kind", "/spec/names/kind"), ("ListKind", "/spec/names/listKind")] {
         let name = text(crd, pointer);
         if kinds.iter().any(|k| k == name) {
-            conflict.get_or_insert((
-                format!("{what}Conflict"),
-                format!("\"{name}\" is already in use"),
-            ));
+            conflict.get_or_insert((format!("{what}Conflict"), format!("\"{name}\" is already in use")));
         }
     }
     let was_established = has_condition(crd, "Established");
     match &conflict {
         None => {
-            set_condition(
-                crd,
-                "NamesAccepted",
-                true,
-                "NoConflicts",
-                "no conflicts found",
-                now,
-            );
+            set_condition(crd, "NamesAccepted", true, "NoConflicts", "no conflicts found", now);
             let message = "the initial names have been accepted";
-            set_condition(
-                crd,
-                "Established",
-                true,
-                "InitialNamesAccepted",
-                message,
-                now,
-            );
+            set_condition(crd, "Established", true, "InitialNamesAccepted", message, now);
             crd["status"]["acceptedNames"] = crd["spec"]["names"].clone();
         }
         Some((reason, message)) => {
@@ -440,23 +332,13 @@ impl Interner {
         if !has_condition(crd, "Established") {
             return Vec::new();
         }
-        versions(crd)
-            .iter()
-            .filter(|v| flag(v, "served"))
-            .filter_map(|v| self.resource(crd, v))
-            .collect()
+        versions(crd).iter().filter(|v| flag(v, "served")).filter_map(|v| self.resource(crd, v)).collect()
     }
 
     fn resource(&self, crd: &Value, version: &Value) -> Option<Arc<Resource>> {
         let names = &crd["spec"]["names"];
         let storage = versions(crd).iter().find(|v| flag(v, "storage"))?;
-        let identity = json!([
-            crd["spec"]["group"],
-            crd["spec"]["scope"],
-            names,
-            version,
-            storage["name"]
-        ]);
+        let identity = json!([crd["spec"]["group"], crd["spec"]["scope"], names, version, storage["name"]]);
         let digest: [u8; 32] = Sha256::digest(identity.to_string().as_bytes()).into();
         if let Some(known) = self.resources.lock().get(&digest).and_then(Weak::upgrade) {
             return Some(known);
@@ -466,33 +348,18 @@ impl Interner {
             Ok(schema) => schema,
             Err(errors) => {
                 // Validated before it was stored, so this is a definition from an older release of ours.
-                tracing::warn!(
-                    crd = text(crd, "/metadata/name"),
-                    ?errors,
-                    "a stored schema is not served"
-                );
+                tracing::warn!(crd = text(crd, "/metadata/name"), ?errors, "a stored schema is not served");
                 return None;
             }
         };
-        let scale = version
-            .pointer("/subresources/scale")
-            .filter(|s| s.is_object())
-            .map(|scale| ScalePaths {
-                spec_replicas: text(scale, "/specReplicasPath").to_owned(),
-                status_replicas: text(scale, "/statusReplicasPath").to_owned(),
-                label_selector: scale
-                    .get("labelSelectorPath")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned),
-            });
-        let columns = version
-            .get("additionalPrinterColumns")
-            .and_then(Value::as_array);
+        let scale = version.pointer("/subresources/scale").filter(|s| s.is_object()).map(|scale| ScalePaths {
+            spec_replicas: text(scale, "/specReplicasPath").to_owned(),
+            status_replicas: text(scale, "/statusReplicasPath").to_owned(),
+            label_selector: scale.get("labelSelectorPath").and_then(Value::as_str).map(str::to_owned),
+        });
+        let columns = version.get("additionalPrinterColumns").and_then(Value::as_array);
         let deprecation = flag(version, "deprecated").then(|| {
-            let given = version
-                .get("deprecationWarning")
-                .and_then(Value::as_str)
-                .map(str::to_owned);
+            let given = version.get("deprecationWarning").and_then(Value::as_str).map(str::to_owned);
             given.unwrap_or_else(|| {
                 format!(
                     "{}/{} {} is deprecated",
@@ -514,9 +381,7 @@ impl Interner {
             categories: strings(names, "/categories"),
             namespaced: text(crd, "/spec/scope") == "Namespaced",
             verbs: Resource::ALL_VERBS.to_vec(),
-            status: version
-                .pointer("/subresources/status")
-                .is_some_and(Value::is_object),
+            status: version.pointer("/subresources/status").is_some_and(Value::is_object),
             scale,
             subresources: Vec::new(),
             schema: schema.into(),
@@ -543,9 +408,5 @@ impl Interner {
 }
 
 fn printer_columns(columns: Option<&Vec<Value>>) -> Vec<Column> {
-    columns
-        .into_iter()
-        .flatten()
-        .filter_map(|c| Column::from_crd(c).ok())
-        .collect()
+    columns.into_iter().flatten().filter_map(|c| Column::from_crd(c).ok()).collect()
 }

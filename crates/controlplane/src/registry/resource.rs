@@ -119,35 +119,20 @@ pub struct GroupResource {
 impl GroupResource {
     /// Names a resource.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self {
-            group: group.into(),
-            resource: resource.into(),
-        }
+        Self { group: group.into(), resource: resource.into() }
     }
 }
 
 impl std::fmt::Display for GroupResource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.group.is_empty() {
-            f.write_str(&self.resource)
-        } else {
-            write!(f, "{}.{}", self.resource, self.group)
-        }
+        if self.group.is_empty() { f.write_str(&self.resource) } else { write!(f, "{}.{}", self.resource, self.group) }
     }
 }
 
 impl Resource {
     /// The verbs of everything that is stored.
-    pub const ALL_VERBS: &'static [&'static str] = &[
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch",
-    ];
+    pub const ALL_VERBS: &'static [&'static str] =
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
     /// `group/version`, or only the version for the core group: the `apiVersion` of its objects.
     pub fn api_version(&self) -> String {
@@ -164,18 +149,12 @@ impl Resource {
 
     /// Group under which objects are stored.
     pub fn storage_group(&self) -> &str {
-        self.stored_as
-            .as_ref()
-            .map_or(self.group.as_str(), |other| other.group)
+        self.stored_as.as_ref().map_or(self.group.as_str(), |other| other.group)
     }
 
     /// `plural.group` as error texts say it (only the plural for core).
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() {
-            self.plural.clone()
-        } else {
-            format!("{}.{}", self.plural, self.group)
-        }
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
 
     /// Its group and plural name.
@@ -201,17 +180,10 @@ impl Resource {
 
 impl std::fmt::Debug for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resource")
-            .field("api_version", &self.api_version())
-            .field("plural", &self.plural)
-            .finish()
+        f.debug_struct("Resource").field("api_version", &self.api_version()).field("plural", &self.plural).finish()
     }
 }
 
 fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }

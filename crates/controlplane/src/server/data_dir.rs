@@ -22,17 +22,10 @@ impl DataDir {
         };
         std::fs::create_dir_all(path).map_err(failed("cannot make"))?;
         restrict(path).map_err(failed("cannot protect"))?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"));
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
         let lock = lock.map_err(failed("cannot lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(StartError::InUse(path.to_owned())),
             Err(std::fs::TryLockError::Error(source)) => Err(failed("cannot lock")(source)),
         }
@@ -49,10 +42,7 @@ impl DataDir {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(StartError::Io {
-                what: format!("cannot read {}", path.display()),
-                source,
-            }),
+            Err(source) => Err(StartError::Io { what: format!("cannot read {}", path.display()), source }),
         }
     }
 
@@ -62,10 +52,7 @@ impl DataDir {
         let draft = self.path.join(format!("{name}.new"));
         write_private(&draft, text)
             .and_then(|()| std::fs::rename(&draft, &path))
-            .map_err(|source| StartError::Io {
-                what: format!("cannot write {}", path.display()),
-                source,
-            })
+            .map_err(|source| StartError::Io { what: format!("cannot write {}", path.display()), source })
     }
 }
 
@@ -98,10 +85,7 @@ mod tests {
     fn a_data_folder_has_one_owner() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
-        assert!(matches!(
-            DataDir::open(folder.path()),
-            Err(StartError::InUse(_))
-        ));
+        assert!(matches!(DataDir::open(folder.path()), Err(StartError::InUse(_))));
         first.write("secret", "x").unwrap();
         drop(first);
         let again = DataDir::open(folder.path()).unwrap();

@@ -130,54 +130,25 @@ impl ControlPlane {
         auth.observe(options.access_log.clone());
         let clusters = Arc::new(Clusters::new(builtin::resources()));
         clusters.attach(&store);
-        let core = Arc::new(Core {
-            store,
-            clusters,
-            auth,
-            clock: options.clock.clone(),
-        });
+        let core = Arc::new(Core { store, clusters, auth, clock: options.clock.clone() });
         for cluster in &options.clusters {
             let made = core.create_cluster(cluster).await;
-            made.map_err(|error| StartError::Cluster {
-                cluster: cluster.clone(),
-                error,
-            })?;
+            made.map_err(|error| StartError::Cluster { cluster: cluster.clone(), error })?;
         }
 
         let authority = tls::Authority::open(data.as_ref())?;
         let listener = TcpListener::bind(options.listen).await;
         let listening = listener.and_then(|l| l.local_addr().map(|address| (l, address)));
-        let (listener, address) = listening.map_err(|source| StartError::Io {
-            what: format!("cannot listen on {}", options.listen),
-            source,
-        })?;
+        let (listener, address) = listening
+            .map_err(|source| StartError::Io { what: format!("cannot listen on {}", options.listen), source })?;
         let config = authority.server_config(&options.names, address.ip())?;
         let shutdown = CancellationToken::new();
-        let front = Arc::new(Front {
-            core: core.clone(),
-            shutdown: shutdown.clone(),
-            counters: Default::default(),
-        });
-        let server = tokio::spawn(serve::serve(
-            listener,
-            config,
-            front,
-            shutdown.clone(),
-            DRAIN,
-        ));
+        let front = Arc::new(Front { core: core.clone(), shutdown: shutdown.clone(), counters: Default::default() });
+        let server = tokio::spawn(serve::serve(listener, config, front, shutdown.clone(), DRAIN));
         let controllers = controllers::start(core.clone(), &authority.pem, shutdown.clone());
         let maintenance = tokio::spawn(maintain(core.store.clone(), shutdown.clone()));
         tracing::info!(%address, "the control plane answers");
-        Ok(Self {
-            core,
-            address,
-            authority,
-            shutdown,
-            server,
-            controllers,
-            maintenance,
-            _data: data,
-        })
+        Ok(Self { core, address, authority, shutdown, server, controllers, maintenance, _data: data })
     }
 
     /// `https://127.0.0.1:<port>`, without a logical cluster.
@@ -230,19 +201,9 @@ impl ControlPlane {
         cluster: &str,
         user: &str,
         group: Option<&str>,
-    ) -> Result<
-        crate::auth::certificate::ClientCertificate,
-        crate::auth::certificate::CertificateError,
-    > {
+    ) -> Result<crate::auth::certificate::ClientCertificate, crate::auth::certificate::CertificateError> {
         let year = Duration::from_secs(365 * 24 * 3600);
-        crate::auth::certificate::issue(
-            &self.authority.issuer,
-            cluster,
-            user,
-            group,
-            self.core.now(),
-            year,
-        )
+        crate::auth::certificate::issue(&self.authority.issuer, cluster, user, group, self.core.now(), year)
     }
 
     /// Makes a logical cluster, if it is not there.
@@ -263,13 +224,7 @@ impl ControlPlane {
 
     /// Names of the logical clusters.
     pub fn clusters(&self) -> Vec<String> {
-        self.core
-            .clusters
-            .names()
-            .iter()
-            .filter(|n| ***n != *ALL_CLUSTERS)
-            .map(ToString::to_string)
-            .collect()
+        self.core.clusters.names().iter().filter(|n| ***n != *ALL_CLUSTERS).map(ToString::to_string).collect()
     }
 
     /// The same operations without HTTP and without authorisation.

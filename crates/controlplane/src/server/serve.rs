@@ -39,12 +39,7 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(
-                    stream,
-                    acceptor.clone(),
-                    front.clone(),
-                    shutdown.clone(),
-                ));
+                connections.spawn(connection(stream, acceptor.clone(), front.clone(), shutdown.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, mostly: wait for some to be closed.
@@ -57,12 +52,7 @@ pub(super) async fn serve(
     let _ = tokio::time::timeout(drain, connections.wait()).await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    front: Arc<Front>,
-    shutdown: CancellationToken,
-) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, front: Arc<Front>, shutdown: CancellationToken) {
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -72,21 +62,14 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map(|c| Arc::new(c.as_ref().to_vec()));
+    let certificate =
+        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|c| Arc::new(c.as_ref().to_vec()));
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (front, certificate) = (front.clone(), certificate.clone());
         async move { Ok::<_, Infallible>(answer(&front, request, certificate).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(60));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(60));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -131,11 +114,9 @@ async fn answer(
 async fn read(body: hyper::body::Incoming) -> Result<Bytes, StatusError> {
     match Limited::new(body, BODY_LIMIT).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(StatusError::request_entity_too_large(
-            format!("limit is {BODY_LIMIT}"),
-        )),
-        Err(error) => Err(StatusError::bad_request(format!(
-            "the request body cannot be read: {error}"
-        ))),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(StatusError::request_entity_too_large(format!("limit is {BODY_LIMIT}")))
+        }
+        Err(error) => Err(StatusError::bad_request(format!("the request body cannot be read: {error}"))),
     }
 }

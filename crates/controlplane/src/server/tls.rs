@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -52,57 +52,33 @@ impl Authority {
                 (pem, key)
             }
         };
-        let key = KeyPair::from_pem(&key)
-            .map_err(failed("reading the key of the certificate authority"))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, key)
-            .map_err(failed("reading the certificate authority"))?;
+        let key = KeyPair::from_pem(&key).map_err(failed("reading the key of the certificate authority"))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(failed("reading the certificate authority"))?;
         Ok(Self { pem, issuer })
     }
 
     fn make() -> Result<(String, String), StartError> {
         let key = KeyPair::generate().map_err(failed("making a key"))?;
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kube-bind control plane");
+        params.distinguished_name.push(DnType::CommonName, "kube-bind control plane");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
-        let certificate = params
-            .self_signed(&key)
-            .map_err(failed("making the certificate authority"))?;
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let certificate = params.self_signed(&key).map_err(failed("making the certificate authority"))?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// A configuration for serving under these addresses and names.
-    pub fn server_config(
-        &self,
-        names: &[String],
-        address: IpAddr,
-    ) -> Result<rustls::ServerConfig, StartError> {
+    pub fn server_config(&self, names: &[String], address: IpAddr) -> Result<rustls::ServerConfig, StartError> {
         let key = KeyPair::generate().map_err(failed("making a key"))?;
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let mut addresses: Vec<IpAddr> = vec![
-            Ipv4Addr::LOCALHOST.into(),
-            Ipv6Addr::LOCALHOST.into(),
-            Ipv4Addr::new(10, 96, 0, 1).into(),
-        ];
-        let mut dns: Vec<String> = [
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-        ]
-        .map(str::to_owned)
-        .to_vec();
+        let mut addresses: Vec<IpAddr> =
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), Ipv4Addr::new(10, 96, 0, 1).into()];
+        let mut dns: Vec<String> =
+            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).to_vec();
         if !address.is_unspecified() {
             addresses.push(address);
         }
@@ -118,22 +94,18 @@ impl Authority {
             let name = name.try_into().map_err(failed("a name of the server"))?;
             params.subject_alt_names.push(SanType::DnsName(name));
         }
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .map_err(failed("making the server's certificate"))?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed("making the server's certificate"))?;
 
         let tls = |error: &dyn std::fmt::Display| StartError::Certificate(error.to_string());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(self.pem.as_bytes()).map_err(|e| tls(&e))?;
         roots.add(ca).map_err(|e| tls(&e))?;
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .map_err(|e| tls(&e))?;
-        let key =
-            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|e| tls(&e))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| tls(&e))?;
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|e| tls(&e))?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| tls(&e))?

@@ -59,32 +59,30 @@ pub(super) fn spawn(
     queue: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
 ) -> Result<std::thread::JoinHandle<()>, std::io::Error> {
-    std::thread::Builder::new()
-        .name("store-committer".to_owned())
-        .spawn(move || {
-            let mut next = shared.revision.load(Ordering::Acquire);
-            let mut stopping = false;
-            while !stopping {
-                let Ok(first) = queue.recv() else { return };
-                let mut batch = Vec::new();
-                let mut compact = false;
-                let mut take = |message| match message {
-                    Message::Write(operation) => batch.push(*operation),
-                    Message::Compact => compact = true,
-                    Message::Stop => stopping = true,
-                };
-                take(first);
-                for message in queue.try_iter().take(BATCH) {
-                    take(message);
-                }
-                if !batch.is_empty() {
-                    commit(&mut *log, &shared, &mut next, batch);
-                }
-                if compact && let Err(error) = log.compact() {
-                    tracing::warn!(%error, "compacting the store failed");
-                }
+    std::thread::Builder::new().name("store-committer".to_owned()).spawn(move || {
+        let mut next = shared.revision.load(Ordering::Acquire);
+        let mut stopping = false;
+        while !stopping {
+            let Ok(first) = queue.recv() else { return };
+            let mut batch = Vec::new();
+            let mut compact = false;
+            let mut take = |message| match message {
+                Message::Write(operation) => batch.push(*operation),
+                Message::Compact => compact = true,
+                Message::Stop => stopping = true,
+            };
+            take(first);
+            for message in queue.try_iter().take(BATCH) {
+                take(message);
             }
-        })
+            if !batch.is_empty() {
+                commit(&mut *log, &shared, &mut next, batch);
+            }
+            if compact && let Err(error) = log.compact() {
+                tracing::warn!(%error, "compacting the store failed");
+            }
+        }
+    })
 }
 
 fn commit(log: &mut dyn Log, shared: &Shared, next: &mut u64, batch: Vec<Operation>) {
@@ -95,9 +93,7 @@ fn commit(log: &mut dyn Log, shared: &Shared, next: &mut u64, batch: Vec<Operati
     {
         let tables = shared.tables.read();
         for Operation { write, reply } in batch {
-            let current = |table: &TableId, key: &ObjectKey| match pending
-                .get(&(table.clone(), key.clone()))
-            {
+            let current = |table: &TableId, key: &ObjectKey| match pending.get(&(table.clone(), key.clone())) {
                 Some(pending) => pending.clone(),
                 None => tables.get(table).and_then(|t| t.get(key)).cloned(),
             };
@@ -107,21 +103,10 @@ fn commit(log: &mut dyn Log, shared: &Shared, next: &mut u64, batch: Vec<Operati
                 continue;
             }
             *next += 1;
-            let Write {
-                table,
-                key,
-                draft,
-                delete,
-                ..
-            } = write;
+            let Write { table, key, draft, delete, .. } = write;
             let object = Arc::new(draft.seal(key.clone(), *next));
             let value = (!delete).then(|| object.bytes.clone());
-            records.push(Record {
-                table: table.clone(),
-                key: key.clone(),
-                revision: *next,
-                value,
-            });
+            records.push(Record { table: table.clone(), key: key.clone(), revision: *next, value });
             pending.insert((table.clone(), key), (!delete).then(|| object.clone()));
             let kind = match (delete, &previous) {
                 (true, _) => EventKind::Deleted,
@@ -148,10 +133,7 @@ fn commit(log: &mut dyn Log, shared: &Shared, next: &mut u64, batch: Vec<Operati
         let mut tables = shared.tables.write();
         for (table, event, _) in &accepted {
             let start = shared.start;
-            tables
-                .entry(table.clone())
-                .or_insert_with(|| Table::new(start))
-                .apply(event.clone());
+            tables.entry(table.clone()).or_insert_with(|| Table::new(start)).apply(event.clone());
         }
         if !accepted.is_empty() {
             shared.revision.store(*next, Ordering::Release);
@@ -181,9 +163,7 @@ fn check(
         (Expect::Revision(_), _) => return Err(WriteError::Changed),
     }
     match &write.guard {
-        Some((table, key)) if current(table, key).is_none_or(|o| o.deleting) => {
-            Err(WriteError::Guard)
-        }
+        Some((table, key)) if current(table, key).is_none_or(|o| o.deleting) => Err(WriteError::Guard),
         _ => Ok(()),
     }
 }
@@ -205,7 +185,8 @@ mod tests {
     }
 
     fn write(name: &str, expect: Expect, data: &str) -> Write {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "uid": "u"}, "data": data});
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "uid": "u"}, "data": data});
         Write {
             table: table(),
             key: ObjectKey::new("c", "ns", name),
@@ -234,18 +215,10 @@ mod tests {
     async fn a_guard_must_live_when_the_write_commits() {
         let store = Store::open(Box::new(MemoryLog::starting_at(1))).unwrap();
         let guard = Some((table(), ObjectKey::new("c", "ns", "guard")));
-        let denied = store
-            .write(Write {
-                guard: guard.clone(),
-                ..write("a", Expect::Absent, "")
-            })
-            .await;
+        let denied = store.write(Write { guard: guard.clone(), ..write("a", Expect::Absent, "") }).await;
         assert_eq!(denied.err(), Some(WriteError::Guard));
         let parent = store.begin(write("guard", Expect::Absent, ""));
-        let child = store.begin(Write {
-            guard,
-            ..write("a", Expect::Absent, "")
-        });
+        let child = store.begin(Write { guard, ..write("a", Expect::Absent, "") });
         assert!(parent.await.unwrap().is_ok());
         assert!(child.await.unwrap().is_ok());
     }
@@ -253,17 +226,10 @@ mod tests {
     struct Faulty(Arc<AtomicBool>);
     impl Log for Faulty {
         fn load(&mut self) -> Result<Loaded, LogError> {
-            Ok(Loaded {
-                revision: 1,
-                records: Vec::new(),
-            })
+            Ok(Loaded { revision: 1, records: Vec::new() })
         }
         fn append(&mut self, _: &[Record], _: u64) -> Result<(), LogError> {
-            if self.0.load(Ordering::SeqCst) {
-                Err(LogError::Damaged("full".into()))
-            } else {
-                Ok(())
-            }
+            if self.0.load(Ordering::SeqCst) { Err(LogError::Damaged("full".into())) } else { Ok(()) }
         }
     }
 
@@ -271,17 +237,11 @@ mod tests {
     async fn a_failed_batch_fails_all_its_writes_and_shows_nothing() {
         let broken = Arc::new(AtomicBool::new(true));
         let store = Store::open(Box::new(Faulty(broken.clone()))).unwrap();
-        assert!(matches!(
-            store.write(write("a", Expect::Absent, "")).await,
-            Err(WriteError::Log(_))
-        ));
+        assert!(matches!(store.write(write("a", Expect::Absent, "")).await, Err(WriteError::Log(_))));
         assert!(store.list(&table(), &Scope::All).objects.is_empty());
         broken.store(false, Ordering::SeqCst);
         let written = store.write(write("a", Expect::Absent, "")).await.unwrap();
-        assert!(
-            written.revision > 2,
-            "a revision of a failed batch is not used again"
-        );
+        assert!(written.revision > 2, "a revision of a failed batch is not used again");
     }
 
     #[tokio::test]
@@ -292,10 +252,7 @@ mod tests {
             let store = Store::open(Box::new(SqliteLog::open(&path).unwrap())).unwrap();
             store.write(write("a", Expect::Absent, "1")).await.unwrap();
             let b = store.write(write("b", Expect::Absent, "2")).await.unwrap();
-            let gone = Write {
-                delete: true,
-                ..write("b", Expect::Revision(b.revision), "2")
-            };
+            let gone = Write { delete: true, ..write("b", Expect::Revision(b.revision), "2") };
             let last = store.write(gone).await.unwrap().revision;
             store.stop();
             last
@@ -303,18 +260,8 @@ mod tests {
         let store = Store::open(Box::new(SqliteLog::open(&path).unwrap())).unwrap();
         assert_eq!(store.revision(), last);
         assert_eq!(store.list(&table(), &Scope::All).objects.len(), 1);
-        assert!(
-            store
-                .write(write("c", Expect::Absent, ""))
-                .await
-                .unwrap()
-                .revision
-                > last
-        );
-        assert!(
-            store.watch(&table(), &Scope::All, last - 1, 10).is_err(),
-            "history before the start is gone"
-        );
+        assert!(store.write(write("c", Expect::Absent, "")).await.unwrap().revision > last);
+        assert!(store.watch(&table(), &Scope::All, last - 1, 10).is_err(), "history before the start is gone");
     }
 
     #[tokio::test]
@@ -322,44 +269,17 @@ mod tests {
         let store = Store::open(Box::new(MemoryLog::starting_at(1))).unwrap();
         let a = store.write(write("a", Expect::Absent, "1")).await.unwrap();
         let b = store.write(write("b", Expect::Absent, "1")).await.unwrap();
-        store
-            .write(write("a", Expect::Revision(a.revision), "2"))
-            .await
-            .unwrap();
-        store
-            .write(Write {
-                delete: true,
-                ..write("b", Expect::Revision(b.revision), "1")
-            })
-            .await
-            .unwrap();
-        let then = store
-            .list_at(&table(), &Scope::All, None, Some(b.revision))
-            .unwrap();
-        let seen: Vec<_> = then
-            .objects
-            .iter()
-            .map(|o| (o.key.name.to_string(), o.to_value()["data"].clone()))
-            .collect();
-        assert_eq!(
-            seen,
-            [("a".to_owned(), json!("1")), ("b".to_owned(), json!("1"))]
-        );
+        store.write(write("a", Expect::Revision(a.revision), "2")).await.unwrap();
+        store.write(Write { delete: true, ..write("b", Expect::Revision(b.revision), "1") }).await.unwrap();
+        let then = store.list_at(&table(), &Scope::All, None, Some(b.revision)).unwrap();
+        let seen: Vec<_> =
+            then.objects.iter().map(|o| (o.key.name.to_string(), o.to_value()["data"].clone())).collect();
+        assert_eq!(seen, [("a".to_owned(), json!("1")), ("b".to_owned(), json!("1"))]);
 
-        let mut watch = store
-            .watch(&table(), &Scope::Cluster("c".into()), a.revision, 10)
-            .unwrap();
-        let kinds: Vec<_> = std::iter::from_fn(|| watch.try_recv())
-            .map(|e| e.kind)
-            .collect();
-        assert_eq!(
-            kinds,
-            [EventKind::Added, EventKind::Modified, EventKind::Deleted]
-        );
-        let other = store
-            .watch(&table(), &Scope::Cluster("d".into()), a.revision, 10)
-            .unwrap()
-            .try_recv();
+        let mut watch = store.watch(&table(), &Scope::Cluster("c".into()), a.revision, 10).unwrap();
+        let kinds: Vec<_> = std::iter::from_fn(|| watch.try_recv()).map(|e| e.kind).collect();
+        assert_eq!(kinds, [EventKind::Added, EventKind::Modified, EventKind::Deleted]);
+        let other = store.watch(&table(), &Scope::Cluster("d".into()), a.revision, 10).unwrap().try_recv();
         assert!(other.is_none());
     }
 

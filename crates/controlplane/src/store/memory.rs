@@ -11,9 +11,7 @@ pub struct MemoryLog {
 impl MemoryLog {
     /// A log whose first revision follows from `now` (as long as fewer than 1000 writes a second happen on average).
     pub fn new(now: jiff::Timestamp) -> Self {
-        Self {
-            start: u64::try_from(now.as_millisecond()).unwrap_or(1),
-        }
+        Self { start: u64::try_from(now.as_millisecond()).unwrap_or(1) }
     }
 
     /// A log that starts right after `revision`.
@@ -24,10 +22,7 @@ impl MemoryLog {
 
 impl Log for MemoryLog {
     fn load(&mut self) -> Result<Loaded, LogError> {
-        Ok(Loaded {
-            revision: self.start,
-            records: Vec::new(),
-        })
+        Ok(Loaded { revision: self.start, records: Vec::new() })
     }
 
     fn append(&mut self, _batch: &[Record], _revision: u64) -> Result<(), LogError> {

@@ -84,16 +84,10 @@ impl Store {
         let mut tables: HashMap<TableId, Table> = HashMap::new();
         for record in loaded.records {
             let Some(value) = record.value else { continue };
-            let what = format!(
-                "{}/{} {:?}",
-                record.table.group, record.table.resource, record.key
-            );
+            let what = format!("{}/{} {:?}", record.table.group, record.table.resource, record.key);
             let object = StoredObject::load(record.key, record.revision, value)
                 .map_err(|e| LogError::Damaged(format!("{what}: {e}")))?;
-            tables
-                .entry(record.table)
-                .or_insert_with(|| Table::new(loaded.revision))
-                .load(Arc::new(object));
+            tables.entry(record.table).or_insert_with(|| Table::new(loaded.revision)).load(Arc::new(object));
         }
         let shared = Arc::new(Shared {
             tables: RwLock::new(tables),
@@ -103,11 +97,7 @@ impl Store {
         });
         let (queue, receiver) = mpsc::channel();
         let committer = commit::spawn(log, receiver, shared.clone())?;
-        Ok(Self {
-            shared,
-            queue,
-            committer: Arc::new(Mutex::new(Some(committer))),
-        })
+        Ok(Self { shared, queue, committer: Arc::new(Mutex::new(Some(committer))) })
     }
 
     /// Someone who is told of every commit before the writer is answered.
@@ -129,9 +119,7 @@ impl Store {
     pub fn begin(&self, write: Write) -> oneshot::Receiver<Result<Arc<StoredObject>, WriteError>> {
         let (reply, answer) = oneshot::channel();
         // If the committer is gone the reply is dropped, which the receiver sees.
-        let _ = self
-            .queue
-            .send(Message::Write(Box::new(Operation { write, reply })));
+        let _ = self.queue.send(Message::Write(Box::new(Operation { write, reply })));
         answer
     }
 
@@ -143,14 +131,8 @@ impl Store {
     /// The current objects of a scope.
     pub fn list(&self, table: &TableId, scope: &Scope) -> Listed {
         let tables = self.shared.tables.read();
-        let objects = tables
-            .get(table)
-            .map(|t| t.iter(scope, None).cloned().collect())
-            .unwrap_or_default();
-        Listed {
-            objects,
-            revision: self.revision(),
-        }
+        let objects = tables.get(table).map(|t| t.iter(scope, None).cloned().collect()).unwrap_or_default();
+        Listed { objects, revision: self.revision() }
     }
 
     /// The objects of a scope at a revision (the current one if `None`), after a key.
@@ -167,10 +149,7 @@ impl Store {
         let objects = match tables.get(table) {
             Some(table) => table.at(scope, after, revision)?,
             None if revision < self.shared.start => {
-                return Err(TooOld {
-                    asked: revision,
-                    oldest: self.shared.start,
-                });
+                return Err(TooOld { asked: revision, oldest: self.shared.start });
             }
             None => Vec::new(),
         };
@@ -179,61 +158,32 @@ impl Store {
 
     /// Whether a scope has any object.
     pub fn any(&self, table: &TableId, scope: &Scope) -> bool {
-        self.shared
-            .tables
-            .read()
-            .get(table)
-            .is_some_and(|t| t.iter(scope, None).next().is_some())
+        self.shared.tables.read().get(table).is_some_and(|t| t.iter(scope, None).next().is_some())
     }
 
     /// The tables that have an object in a logical cluster (or a namespace of it).
     pub fn tables_with(&self, scope: &Scope) -> Vec<TableId> {
         let tables = self.shared.tables.read();
-        tables
-            .iter()
-            .filter(|(_, t)| t.iter(scope, None).next().is_some())
-            .map(|(id, _)| id.clone())
-            .collect()
+        tables.iter().filter(|(_, t)| t.iter(scope, None).next().is_some()).map(|(id, _)| id.clone()).collect()
     }
 
     /// How many objects each table holds.
     pub fn counts(&self) -> Vec<(TableId, usize)> {
-        self.shared
-            .tables
-            .read()
-            .iter()
-            .map(|(id, t)| (id.clone(), t.len()))
-            .collect()
+        self.shared.tables.read().iter().map(|(id, t)| (id.clone(), t.len())).collect()
     }
 
     /// Changes of a scope after a revision.
-    pub fn watch(
-        &self,
-        table: &TableId,
-        scope: &Scope,
-        since: u64,
-        limit: usize,
-    ) -> Result<Receiver, TooOld> {
+    pub fn watch(&self, table: &TableId, scope: &Scope, since: u64, limit: usize) -> Result<Receiver, TooOld> {
         let mut tables = self.shared.tables.write();
         let start = self.shared.start;
-        tables
-            .entry(table.clone())
-            .or_insert_with(|| Table::new(start))
-            .watch_since(scope, since, limit)
+        tables.entry(table.clone()).or_insert_with(|| Table::new(start)).watch_since(scope, since, limit)
     }
 
     /// The current objects of a scope and every change after them.
-    pub fn list_and_watch(
-        &self,
-        table: &TableId,
-        scope: &Scope,
-        limit: usize,
-    ) -> (Listed, Receiver) {
+    pub fn list_and_watch(&self, table: &TableId, scope: &Scope, limit: usize) -> (Listed, Receiver) {
         let mut tables = self.shared.tables.write();
         let start = self.shared.start;
-        let table = tables
-            .entry(table.clone())
-            .or_insert_with(|| Table::new(start));
+        let table = tables.entry(table.clone()).or_insert_with(|| Table::new(start));
         let objects = table.iter(scope, None).cloned().collect();
         let revision = self.revision();
         let receiver = table.watch(scope, revision, limit);

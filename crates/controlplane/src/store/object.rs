@@ -23,10 +23,7 @@ pub struct TableId {
 impl TableId {
     /// Names a table.
     pub fn new(group: &str, resource: &str) -> Self {
-        Self {
-            group: group.into(),
-            resource: resource.into(),
-        }
+        Self { group: group.into(), resource: resource.into() }
     }
 }
 
@@ -44,11 +41,7 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// Names an object.
     pub fn new(cluster: &str, namespace: &str, name: &str) -> Self {
-        Self {
-            cluster: cluster.into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { cluster: cluster.into(), namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -98,13 +91,8 @@ impl Draft {
     /// Prepares a JSON object. `metadata.resourceVersion` inside it is ignored. `schema_mark` is remembered.
     pub fn new(object: &Value, schema_mark: u64) -> Result<Self, MalformedObject> {
         let malformed = |what: &str| MalformedObject(what.to_owned());
-        let map = object
-            .as_object()
-            .ok_or_else(|| malformed("not a JSON object"))?;
-        let metadata = map
-            .get("metadata")
-            .and_then(Value::as_object)
-            .ok_or_else(|| malformed("no metadata"))?;
+        let map = object.as_object().ok_or_else(|| malformed("not a JSON object"))?;
+        let metadata = map.get("metadata").and_then(Value::as_object).ok_or_else(|| malformed("no metadata"))?;
         let text = |name: &str| map.get(name).and_then(Value::as_str).unwrap_or_default();
         let write = |out: &mut Vec<u8>, value: &Value| {
             serde_json::to_writer(out, value).map_err(|e| MalformedObject(e.to_string()))
@@ -119,20 +107,14 @@ impl Draft {
 
         let mut tail = Vec::with_capacity(512);
         tail.push(b'"');
-        for (name, value) in metadata
-            .iter()
-            .filter(|(name, _)| *name != "resourceVersion")
-        {
+        for (name, value) in metadata.iter().filter(|(name, _)| *name != "resourceVersion") {
             tail.push(b',');
             write(&mut tail, &Value::String(name.clone()))?;
             tail.push(b':');
             write(&mut tail, value)?;
         }
         tail.push(b'}');
-        for (name, value) in map
-            .iter()
-            .filter(|(n, _)| !matches!(n.as_str(), "apiVersion" | "kind" | "metadata"))
-        {
+        for (name, value) in map.iter().filter(|(n, _)| !matches!(n.as_str(), "apiVersion" | "kind" | "metadata")) {
             tail.push(b',');
             write(&mut tail, &Value::String(name.clone()))?;
             tail.push(b':');
@@ -140,32 +122,15 @@ impl Draft {
         }
         tail.push(b'}');
 
-        let labels = metadata
-            .get("labels")
-            .and_then(Value::as_object)
-            .map(|labels| {
-                labels
-                    .iter()
-                    .map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into()))
-                    .collect()
-            });
+        let labels = metadata.get("labels").and_then(Value::as_object).map(|labels| {
+            labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or_default().into())).collect()
+        });
         let header = Header {
-            uid: metadata
-                .get("uid")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .into(),
+            uid: metadata.get("uid").and_then(Value::as_str).unwrap_or_default().into(),
             labels: labels.unwrap_or_default(),
-            deleting: metadata
-                .get("deletionTimestamp")
-                .is_some_and(|t| !t.is_null()),
+            deleting: metadata.get("deletionTimestamp").is_some_and(|t| !t.is_null()),
         };
-        Ok(Self {
-            head,
-            tail,
-            header,
-            schema_mark,
-        })
+        Ok(Self { head, tail, header, schema_mark })
     }
 
     /// The object at its revision.
@@ -206,23 +171,13 @@ struct PartialMeta<'a> {
 impl StoredObject {
     /// Reads what a log holds.
     pub fn load(key: ObjectKey, revision: u64, bytes: Bytes) -> Result<Self, MalformedObject> {
-        let partial: PartialObject<'_> =
-            serde_json::from_slice(&bytes).map_err(|e| MalformedObject(e.to_string()))?;
+        let partial: PartialObject<'_> = serde_json::from_slice(&bytes).map_err(|e| MalformedObject(e.to_string()))?;
         let (uid, labels, deleting) = (
             partial.metadata.uid.as_ref().into(),
             partial.metadata.labels.into_iter().collect(),
             partial.metadata.deletion_timestamp.is_some(),
         );
-        Ok(Self {
-            key,
-            revision,
-            uid,
-            labels,
-            deleting,
-            schema_mark: 0,
-            bytes,
-            parsed: Mutex::default(),
-        })
+        Ok(Self { key, revision, uid, labels, deleting, schema_mark: 0, bytes, parsed: Mutex::default() })
     }
 
     /// The object as a JSON value, parsed anew.
@@ -245,10 +200,7 @@ impl StoredObject {
 
     /// A label's value.
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels
-            .iter()
-            .find(|(k, _)| **k == *name)
-            .map(|(_, v)| v.as_ref())
+        self.labels.iter().find(|(k, _)| **k == *name).map(|(_, v)| v.as_ref())
     }
 
     /// The same bytes under another revision (deletions, and objects that leave a selection).
@@ -259,10 +211,7 @@ impl StoredObject {
         let Some(at) = find(&self.bytes, REVISION_FIELD).map(|at| at + REVISION_FIELD.len()) else {
             return self.bytes.clone();
         };
-        let end = self.bytes[at..]
-            .iter()
-            .position(|b| *b == b'"')
-            .map_or(at, |n| at + n);
+        let end = self.bytes[at..].iter().position(|b| *b == b'"').map_or(at, |n| at + n);
         let mut out = Vec::with_capacity(self.bytes.len() + 4);
         out.extend_from_slice(&self.bytes[..at]);
         out.extend_from_slice(revision.to_string().as_bytes());
@@ -298,9 +247,7 @@ mod tests {
     fn a_revision_is_put_in_without_touching_the_rest() {
         let object = json!({"kind": "K", "apiVersion": "g/v1", "data": {"a": "\"metadata\":{\"resourceVersion\":\"7\""},
             "metadata": {"name": "n", "uid": "u", "labels": {"b": "2", "a": "1"}, "resourceVersion": "99"}});
-        let stored = Draft::new(&object, 5)
-            .unwrap()
-            .seal(ObjectKey::new("c", "", "n"), 1234);
+        let stored = Draft::new(&object, 5).unwrap().seal(ObjectKey::new("c", "", "n"), 1234);
         let mut expected = object.clone();
         expected["metadata"]["resourceVersion"] = json!("1234");
         assert_eq!(stored.to_value(), expected);
@@ -310,8 +257,7 @@ mod tests {
         expected["metadata"]["resourceVersion"] = json!("99999");
         assert_eq!(later.to_value(), expected);
 
-        let loaded =
-            StoredObject::load(ObjectKey::new("c", "", "n"), 1234, stored.bytes.clone()).unwrap();
+        let loaded = StoredObject::load(ObjectKey::new("c", "", "n"), 1234, stored.bytes.clone()).unwrap();
         assert_eq!(&*loaded.uid, "u");
         assert_eq!(loaded.labels, stored.labels);
     }

@@ -36,35 +36,25 @@ impl SqliteLog {
 }
 
 fn to_sql(revision: u64) -> Result<i64, LogError> {
-    i64::try_from(revision)
-        .map_err(|_| LogError::Damaged(format!("revision {revision} is out of range")))
+    i64::try_from(revision).map_err(|_| LogError::Damaged(format!("revision {revision} is out of range")))
 }
 
 fn from_sql(revision: i64) -> Result<u64, LogError> {
-    u64::try_from(revision)
-        .map_err(|_| LogError::Damaged(format!("revision {revision} is negative")))
+    u64::try_from(revision).map_err(|_| LogError::Damaged(format!("revision {revision} is negative")))
 }
 
 impl Log for SqliteLog {
     fn load(&mut self) -> Result<Loaded, LogError> {
-        let revision: i64 = self.connection.query_row(
-            "SELECT value FROM meta WHERE name = 'revision'",
-            [],
-            |row| row.get(0),
-        )?;
-        let mut statement = self.connection.prepare(
-            "SELECT grp, resource, cluster, namespace, name, revision, value FROM object",
-        )?;
+        let revision: i64 =
+            self.connection.query_row("SELECT value FROM meta WHERE name = 'revision'", [], |row| row.get(0))?;
+        let mut statement =
+            self.connection.prepare("SELECT grp, resource, cluster, namespace, name, revision, value FROM object")?;
         let mut rows = statement.query([])?;
         let mut records: Vec<Record> = Vec::new();
         while let Some(row) = rows.next()? {
             let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
             let table = match records.last() {
-                Some(last)
-                    if &*last.table.group == text(0)? && &*last.table.resource == text(1)? =>
-                {
-                    last.table.clone()
-                }
+                Some(last) if &*last.table.group == text(0)? && &*last.table.resource == text(1)? => last.table.clone(),
                 _ => TableId::new(text(0)?, text(1)?),
             };
             let shared = |earlier: Option<&Arc<str>>, new: &str| match earlier {
@@ -77,24 +67,15 @@ impl Log for SqliteLog {
                 name: text(4)?.into(),
             };
             let value: Vec<u8> = row.get(6)?;
-            records.push(Record {
-                table,
-                key,
-                revision: from_sql(row.get(5)?)?,
-                value: Some(value.into()),
-            });
+            records.push(Record { table, key, revision: from_sql(row.get(5)?)?, value: Some(value.into()) });
         }
-        Ok(Loaded {
-            revision: from_sql(revision)?,
-            records,
-        })
+        Ok(Loaded { revision: from_sql(revision)?, records })
     }
 
     fn append(&mut self, batch: &[Record], revision: u64) -> Result<(), LogError> {
         let transaction = self.connection.transaction()?;
         {
-            let mut put = transaction
-                .prepare_cached("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+            let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO object VALUES (?, ?, ?, ?, ?, ?, ?)")?;
             let mut remove = transaction.prepare_cached(
                 "DELETE FROM object WHERE grp = ? AND resource = ? AND cluster = ? AND namespace = ? AND name = ?",
             )?;
@@ -119,8 +100,7 @@ impl Log for SqliteLog {
                     ])?,
                 };
             }
-            let mut mark =
-                transaction.prepare_cached("UPDATE meta SET value = ? WHERE name = 'revision'")?;
+            let mut mark = transaction.prepare_cached("UPDATE meta SET value = ? WHERE name = 'revision'")?;
             mark.execute([to_sql(revision)?])?;
         }
         transaction.commit()?;
@@ -128,8 +108,7 @@ impl Log for SqliteLog {
     }
 
     fn compact(&mut self) -> Result<(), LogError> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         Ok(())
     }
 }
@@ -152,8 +131,7 @@ mod tests {
             let mut log = SqliteLog::open(&path).unwrap();
             let start = log.load().unwrap();
             assert!(start.records.is_empty());
-            log.append(&[record("a", 2, Some("1")), record("b", 3, Some("2"))], 3)
-                .unwrap();
+            log.append(&[record("a", 2, Some("1")), record("b", 3, Some("2"))], 3).unwrap();
             log.append(&[record("a", 4, None)], 4).unwrap();
         }
         let loaded = SqliteLog::open(&path).unwrap().load().unwrap();

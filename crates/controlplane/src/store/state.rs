@@ -35,9 +35,7 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Cluster(cluster) => *cluster == key.cluster,
-            Self::Namespace(cluster, namespace) => {
-                *cluster == key.cluster && *namespace == key.namespace
-            }
+            Self::Namespace(cluster, namespace) => *cluster == key.cluster && *namespace == key.namespace,
             Self::Object(object) => object == key,
         }
     }
@@ -84,25 +82,13 @@ pub struct Event {
 
 impl Event {
     /// A change.
-    pub fn new(
-        kind: EventKind,
-        object: Arc<StoredObject>,
-        previous: Option<Arc<StoredObject>>,
-    ) -> Self {
-        Self {
-            kind,
-            revision: object.revision,
-            object,
-            previous,
-            frame: OnceLock::new(),
-        }
+    pub fn new(kind: EventKind, object: Arc<StoredObject>, previous: Option<Arc<StoredObject>>) -> Self {
+        Self { kind, revision: object.revision, object, previous, frame: OnceLock::new() }
     }
 
     /// The event as a line of a watch stream, in the stored version.
     pub fn frame(&self) -> Bytes {
-        self.frame
-            .get_or_init(|| frame(self.kind, &self.object.bytes))
-            .clone()
+        self.frame.get_or_init(|| frame(self.kind, &self.object.bytes)).clone()
     }
 }
 
@@ -190,12 +176,7 @@ pub struct Table {
 impl Table {
     /// An empty table that came into being at a revision.
     pub fn new(floor: u64) -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            history: VecDeque::new(),
-            floor,
-            watchers: HashMap::new(),
-        }
+        Self { objects: BTreeMap::new(), history: VecDeque::new(), floor, watchers: HashMap::new() }
     }
 
     /// Puts an object in at start, without an event.
@@ -230,10 +211,7 @@ impl Table {
             (None, Some(first)) => Bound::Included(first),
             (None, None) => Bound::Unbounded,
         };
-        self.objects
-            .range((start, Bound::Unbounded))
-            .map(|(_, o)| o)
-            .take_while(move |o| scope.contains(&o.key))
+        self.objects.range((start, Bound::Unbounded)).map(|(_, o)| o).take_while(move |o| scope.contains(&o.key))
     }
 
     /// The objects of a scope as they were at a revision.
@@ -247,21 +225,11 @@ impl Table {
             return Ok(self.iter(scope, after).cloned().collect());
         }
         if revision < self.floor {
-            return Err(TooOld {
-                asked: revision,
-                oldest: self.floor,
-            });
+            return Err(TooOld { asked: revision, oldest: self.floor });
         }
-        let mut objects: BTreeMap<ObjectKey, Arc<StoredObject>> = self
-            .iter(scope, after)
-            .map(|o| (o.key.clone(), o.clone()))
-            .collect();
-        for event in self
-            .history
-            .iter()
-            .rev()
-            .take_while(|e| e.revision > revision)
-        {
+        let mut objects: BTreeMap<ObjectKey, Arc<StoredObject>> =
+            self.iter(scope, after).map(|o| (o.key.clone(), o.clone())).collect();
+        for event in self.history.iter().rev().take_while(|e| e.revision > revision) {
             let key = &event.object.key;
             if !scope.contains(key) || after.is_some_and(|after| key <= after) {
                 continue;
@@ -317,17 +285,9 @@ impl Table {
     }
 
     /// Registers a watcher; first come the changes after a revision.
-    pub fn watch_since(
-        &mut self,
-        scope: &Scope,
-        since: u64,
-        limit: usize,
-    ) -> Result<Receiver, TooOld> {
+    pub fn watch_since(&mut self, scope: &Scope, since: u64, limit: usize) -> Result<Receiver, TooOld> {
         if since < self.floor {
-            return Err(TooOld {
-                asked: since,
-                oldest: self.floor,
-            });
+            return Err(TooOld { asked: since, oldest: self.floor });
         }
         Ok(self.watch(scope, since, limit))
     }
@@ -337,28 +297,15 @@ impl Table {
         let (sender, receiver) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
         let from = self.history.partition_point(|e| e.revision <= since);
-        for event in self
-            .history
-            .range(from..)
-            .filter(|e| scope.contains(&e.object.key))
-        {
+        for event in self.history.range(from..).filter(|e| scope.contains(&e.object.key)) {
             queued.fetch_add(1, Ordering::Relaxed);
             // The receiver is alive: it is returned below.
             let _ = sender.send(event.clone());
         }
         let ended = Arc::new(AtomicBool::new(false));
-        let slot = Slot {
-            sender,
-            queued: queued.clone(),
-            limit,
-            ended: ended.clone(),
-        };
+        let slot = Slot { sender, queued: queued.clone(), limit, ended: ended.clone() };
         self.watchers.entry(scope.clone()).or_default().push(slot);
-        Receiver {
-            receiver,
-            queued,
-            ended,
-        }
+        Receiver { receiver, queued, ended }
     }
 
     /// Ends all watches of one logical cluster on this table (its CRD went away).

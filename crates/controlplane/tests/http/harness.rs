@@ -59,24 +59,14 @@ impl Lines {
     /// Type and name of the next event.
     pub async fn seen(&mut self) -> (String, String) {
         let event = self.next().await.expect("an event");
-        let text = |pointer: &str| {
-            event
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         (text("/type"), text("/object/metadata/name"))
     }
 }
 
 impl Server {
     pub async fn start() -> Self {
-        Self::with(Options {
-            clusters: vec!["default".into(), "a".into(), "b".into()],
-            ..Options::default()
-        })
-        .await
+        Self::with(Options { clusters: vec!["default".into(), "a".into(), "b".into()], ..Options::default() }).await
     }
 
     pub async fn with(options: Options) -> Self {
@@ -88,13 +78,7 @@ impl Server {
     }
 
     /// Sends a request as the administrator of all clusters.
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        content: &str,
-        body: impl Into<Vec<u8>>,
-    ) -> Answer {
+    pub async fn send(&self, method: Method, path: &str, content: &str, body: impl Into<Vec<u8>>) -> Answer {
         let token = self.plane.admin_token("*");
         self.send_as(&token, method, path, content, body).await
     }
@@ -115,21 +99,11 @@ impl Server {
             .header("user-agent", "test/1")
             .body(body.into());
         let response = request.send().await.unwrap();
-        let warnings = response
-            .headers()
-            .get_all("warning")
-            .iter()
-            .map(|v| v.to_str().unwrap().to_owned())
-            .collect();
+        let warnings = response.headers().get_all("warning").iter().map(|v| v.to_str().unwrap().to_owned()).collect();
         let status = response.status();
         let text = response.bytes().await.unwrap();
-        let body =
-            serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into());
-        Answer {
-            status,
-            warnings,
-            body,
-        }
+        let body = serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into());
+        Answer { status, warnings, body }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -137,23 +111,16 @@ impl Server {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::POST, path, "application/json", body.to_string())
-            .await
+        self.send(Method::POST, path, "application/json", body.to_string()).await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Answer {
-        self.send(Method::PUT, path, "application/json", body.to_string())
-            .await
+        self.send(Method::PUT, path, "application/json", body.to_string()).await
     }
 
     pub async fn delete(&self, path: &str, body: Value) -> Answer {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
-        self.send(Method::DELETE, path, "application/json", body)
-            .await
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(Method::DELETE, path, "application/json", body).await
     }
 
     /// A patch; `kind` is `json`, `merge`, `strategic-merge` or `apply`.
@@ -162,21 +129,14 @@ impl Server {
             "apply" => "application/apply-patch+yaml".to_owned(),
             kind => format!("application/{kind}-patch+json"),
         };
-        self.send(Method::PATCH, path, &content, body.to_string())
-            .await
+        self.send(Method::PATCH, path, &content, body.to_string()).await
     }
 
     pub async fn watch(&self, path: &str) -> Lines {
-        let request = self
-            .client
-            .get(format!("{}{path}", self.plane.url()))
-            .bearer_auth(self.plane.admin_token("*"));
+        let request = self.client.get(format!("{}{path}", self.plane.url())).bearer_auth(self.plane.admin_token("*"));
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
-        Lines {
-            response,
-            buffer: Vec::new(),
-        }
+        Lines { response, buffer: Vec::new() }
     }
 
     /// Waits until a path answers with a code.

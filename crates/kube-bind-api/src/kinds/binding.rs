@@ -24,18 +24,9 @@ use crate::refs::{ClusterSecretKeyRef, GroupResource};
     derive = "PartialEq",
     derive = "Default",
     doc = "Binds an API that an APIServiceExport at a provider offers into this consumer cluster. It has the export's name.",
-    printcolumn(
-        name = "Export",
-        type_ = "string",
-        json_path = ".spec.reference.export.url"
-    ),
+    printcolumn(name = "Export", type_ = "string", json_path = ".spec.reference.export.url"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "Provider",
-        type_ = "string",
-        json_path = ".status.providerPrettyName",
-        priority = 1
-    ),
+    printcolumn(name = "Provider", type_ = "string", json_path = ".status.providerPrettyName", priority = 1),
     printcolumn(
         name = "Resources",
         type_ = "string",
@@ -54,11 +45,7 @@ use crate::refs::{ClusterSecretKeyRef, GroupResource};
         json_path = ".status.conditions[?(@.type==\"Ready\")].message",
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceBindingSpec {

@@ -3,8 +3,7 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinitionNames, CustomResourceSubresources,
-    SelectableField,
+    CustomResourceColumnDefinition, CustomResourceDefinitionNames, CustomResourceSubresources, SelectableField,
 };
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -29,11 +28,7 @@ use crate::refs::{GroupResource, Scope};
     status = "BoundSchemaStatus",
     derive = "PartialEq",
     doc = "The schema of a bound kind as a consumer receives it. Named like the CRD.",
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BoundSchemaSpec {

@@ -21,32 +21,16 @@ use crate::refs::ClusterSecretKeyRef;
     derive = "PartialEq",
     derive = "Default",
     doc = "Makes an APIServiceBinding for every APIServiceExport of a contract at a provider.",
-    printcolumn(
-        name = "Provider",
-        type_ = "string",
-        json_path = ".status.providerPrettyName"
-    ),
+    printcolumn(name = "Provider", type_ = "string", json_path = ".status.providerPrettyName"),
     printcolumn(
         name = "Resources",
         type_ = "string",
         json_path = ".metadata.annotations.kube-bind\\.io/resources",
         priority = 1
     ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceBindingBundleSpec {

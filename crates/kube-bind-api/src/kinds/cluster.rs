@@ -19,11 +19,7 @@ use crate::conditions::Condition;
     derive = "PartialEq",
     derive = "Default",
     doc = "Represents this provider cluster; there is one, named default.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status")
 )]
 pub struct ClusterSpec {}
 

@@ -24,32 +24,11 @@ use crate::refs::{LocalSecretKeyRef, LocalSecretRef};
     derive = "PartialEq",
     derive = "Default",
     doc = "Represents a consumer cluster at the provider. There is one in a contract namespace, named cluster.",
-    printcolumn(
-        name = "Konnector Version",
-        type_ = "string",
-        json_path = ".status.konnectorVersion"
-    ),
-    printcolumn(
-        name = "Last Heartbeat",
-        type_ = "date",
-        json_path = ".status.lastHeartbeatTime"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Consumer",
-        type_ = "string",
-        json_path = ".spec.consumerClusterUID",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Konnector Version", type_ = "string", json_path = ".status.konnectorVersion"),
+    printcolumn(name = "Last Heartbeat", type_ = "date", json_path = ".status.lastHeartbeatTime"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Consumer", type_ = "string", json_path = ".spec.consumerClusterUID", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterBindingSpec {
@@ -64,18 +43,10 @@ pub struct ClusterBindingSpec {
     #[schemars(with = "serde_json::Map<String, Value>", extend("x-kubernetes-preserve-unknown-fields" = true))]
     pub service_provider_spec: Option<Value>,
     /// Addition. UID of the cluster (its `kube-system` namespace) that this contract belongs to.
-    #[serde(
-        rename = "consumerClusterUID",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "consumerClusterUID", default, skip_serializing_if = "Option::is_none")]
     pub consumer_cluster_uid: Option<String>,
     /// Addition. UID of a cluster to which the provider lets the contract move.
-    #[serde(
-        rename = "approvedClusterUID",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "approvedClusterUID", default, skip_serializing_if = "Option::is_none")]
     pub approved_cluster_uid: Option<String>,
 }
 
@@ -96,11 +67,7 @@ pub struct ClusterBindingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer_secret_ref: Option<LocalSecretRef>,
     /// Addition. UID of the cluster from which the last heartbeat came.
-    #[serde(
-        rename = "consumerClusterUID",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "consumerClusterUID", default, skip_serializing_if = "Option::is_none")]
     pub consumer_cluster_uid: Option<String>,
     /// Observations.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

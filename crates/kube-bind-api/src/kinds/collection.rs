@@ -19,21 +19,9 @@ use crate::conditions::Condition;
     derive = "PartialEq",
     derive = "Default",
     doc = "Groups APIServiceExportTemplates so that people can choose among them.",
-    printcolumn(
-        name = "Description",
-        type_ = "string",
-        json_path = ".spec.description"
-    ),
-    printcolumn(
-        name = "Templates",
-        type_ = "string",
-        json_path = ".spec.templates[*].name"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Description", type_ = "string", json_path = ".spec.description"),
+    printcolumn(name = "Templates", type_ = "string", json_path = ".spec.templates[*].name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CollectionSpec {

@@ -27,12 +27,7 @@ use crate::refs::ExportedResource;
         json_path = ".status.conditions[?(@.type==\"Established\")].status",
         priority = 5
     ),
-    printcolumn(
-        name = "Resources",
-        type_ = "string",
-        json_path = ".spec.resources[*].resource",
-        priority = 1
-    ),
+    printcolumn(name = "Resources", type_ = "string", json_path = ".spec.resources[*].resource", priority = 1),
     printcolumn(
         name = "Consumer",
         type_ = "string",
@@ -45,11 +40,7 @@ use crate::refs::ExportedResource;
         json_path = ".status.conditions[?(@.type==\"Connected\")].status",
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceExportSpec {

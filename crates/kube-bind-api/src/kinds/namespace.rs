@@ -23,11 +23,7 @@ use crate::conditions::Condition;
     derive = "Default",
     doc = "Maps the consumer's namespace of this name to a namespace of this provider.",
     printcolumn(name = "Namespace", type_ = "string", json_path = ".status.namespace"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(from = "Option<NoFields>")]
 #[schemars(with = "NoFields")]

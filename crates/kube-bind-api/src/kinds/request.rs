@@ -24,16 +24,8 @@ use crate::refs::{ExportedResource, NamespaceName};
     derive = "PartialEq",
     derive = "Default",
     doc = "Asks the provider for an APIServiceExport of the same name. May be removed by the provider after a while.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceExportRequestSpec {

@@ -24,17 +24,9 @@ use crate::refs::{ClusterIdentity, LocalSecretKeyRef};
     derive = "PartialEq",
     derive = "Default",
     doc = "Asks for a contract with the template's resources. The answer is a BindingResourceResponse.",
-    printcolumn(
-        name = "Template",
-        type_ = "string",
-        json_path = ".spec.templateRef.name"
-    ),
+    printcolumn(name = "Template", type_ = "string", json_path = ".spec.templateRef.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BindableResourcesRequestSpec {

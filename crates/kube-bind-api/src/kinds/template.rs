@@ -23,21 +23,9 @@ use crate::refs::{ExportedResource, NamespaceName};
     derive = "PartialEq",
     derive = "Default",
     doc = "An offering: kinds that can be bound together, with the claims that go with them.",
-    printcolumn(
-        name = "Resources",
-        type_ = "string",
-        json_path = ".spec.resources[*].group"
-    ),
-    printcolumn(
-        name = "PermissionClaims",
-        type_ = "string",
-        json_path = ".spec.permissionClaims[*].resource"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Resources", type_ = "string", json_path = ".spec.resources[*].group"),
+    printcolumn(name = "PermissionClaims", type_ = "string", json_path = ".spec.permissionClaims[*].resource"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct APIServiceExportTemplateSpec {

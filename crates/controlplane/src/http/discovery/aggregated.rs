@@ -7,15 +7,8 @@ use crate::registry::{Catalog, Resource};
 
 /// The core group (`core`) or all named groups, as `apidiscovery.k8s.io/<version>`; the versions have one shape.
 pub fn aggregated(catalog: &Catalog, core: bool, version: &str) -> Value {
-    let groups = if core {
-        vec![(String::new(), vec!["v1".to_owned()])]
-    } else {
-        ordered_groups(catalog)
-    };
-    let items: Vec<Value> = groups
-        .iter()
-        .map(|(name, versions)| describe_group(catalog, name, versions))
-        .collect();
+    let groups = if core { vec![(String::new(), vec!["v1".to_owned()])] } else { ordered_groups(catalog) };
+    let items: Vec<Value> = groups.iter().map(|(name, versions)| describe_group(catalog, name, versions)).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
         "apiVersion": format!("apidiscovery.k8s.io/{version}"),
@@ -28,11 +21,7 @@ fn describe_group(catalog: &Catalog, name: &str, versions: &[String]) -> Value {
     let versions: Vec<Value> = versions
         .iter()
         .map(|version| {
-            let resources: Vec<Value> = catalog
-                .group_version(name, version)
-                .iter()
-                .map(|r| describe(r))
-                .collect();
+            let resources: Vec<Value> = catalog.group_version(name, version).iter().map(|r| describe(r)).collect();
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();
@@ -90,10 +79,7 @@ mod tests {
         assert_eq!(named["items"][0]["metadata"]["name"], "apps");
         let deployments = &named["items"][0]["versions"][0]["resources"][2];
         assert_eq!(deployments["resource"], "deployments");
-        assert_eq!(
-            deployments["subresources"][0]["responseKind"]["group"],
-            "autoscaling"
-        );
+        assert_eq!(deployments["subresources"][0]["responseKind"]["group"], "autoscaling");
         assert_eq!(deployments["subresources"][1]["subresource"], "status");
     }
 }

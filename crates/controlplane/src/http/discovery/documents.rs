@@ -47,15 +47,9 @@ struct Entry {
 /// Latest used last.
 static DOCUMENTS: Mutex<VecDeque<Entry>> = Mutex::new(VecDeque::new());
 
-fn kept(
-    kind: Kind,
-    of: Vec<Arc<Resource>>,
-    render: impl FnOnce(&[Arc<Resource>]) -> Document,
-) -> Document {
+fn kept(kind: Kind, of: Vec<Arc<Resource>>, render: impl FnOnce(&[Arc<Resource>]) -> Document) -> Document {
     let same = |entry: &Entry| {
-        entry.kind == kind
-            && entry.of.len() == of.len()
-            && entry.of.iter().zip(&of).all(|(a, b)| Arc::ptr_eq(a, b))
+        entry.kind == kind && entry.of.len() == of.len() && entry.of.iter().zip(&of).all(|(a, b)| Arc::ptr_eq(a, b))
     };
     let found = {
         let mut documents = DOCUMENTS.lock();
@@ -72,20 +66,13 @@ fn kept(
     // rendered outside the lock: two clients may do it twice, but nobody waits for somebody else's document
     let document = render(&of);
     let mut documents = DOCUMENTS.lock();
-    let mut bytes: usize = documents
-        .iter()
-        .map(|entry| entry.document.body.len())
-        .sum();
+    let mut bytes: usize = documents.iter().map(|entry| entry.document.body.len()).sum();
     while bytes + document.body.len() > KEPT_BYTES
         && let Some(oldest) = documents.pop_front()
     {
         bytes -= oldest.document.body.len();
     }
-    documents.push_back(Entry {
-        kind,
-        of,
-        document: document.clone(),
-    });
+    documents.push_back(Entry { kind, of, document: document.clone() });
     document
 }
 
@@ -98,36 +85,23 @@ pub(super) fn openapi_v2(catalog: &Catalog, format: Format) -> Document {
             Format::Json => serde_json::to_vec(&document).unwrap_or_default().into(),
             Format::Protobuf => openapi_v2::to_protobuf(&document).into(),
         };
-        Document {
-            tag: tag(&body),
-            body,
-        }
+        Document { tag: tag(&body), body }
     })
 }
 
 /// The OpenAPI v3 document of a group and version; none where it is not served.
 pub(super) fn openapi_v3(catalog: &Catalog, group: &str, version: &str) -> Option<Document> {
-    let resources: Vec<Arc<Resource>> = catalog
-        .group_version(group, version)
-        .into_iter()
-        .cloned()
-        .collect();
+    let resources: Vec<Arc<Resource>> = catalog.group_version(group, version).into_iter().cloned().collect();
     if resources.is_empty() {
         return None;
     }
     Some(kept(Kind::V3, resources, |resources| {
         let body = serde_json::to_vec(&openapi_v3::document(resources)).unwrap_or_default();
-        Document {
-            body: body.into(),
-            tag: openapi_v3::hash(resources),
-        }
+        Document { body: body.into(), tag: openapi_v3::hash(resources) }
     }))
 }
 
 /// Entity tag of some bytes.
 pub(super) fn tag(body: &[u8]) -> String {
-    Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect()
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -25,33 +25,24 @@ pub(super) fn ordered_groups(catalog: &Catalog) -> Vec<(String, Vec<String>)> {
 }
 
 fn describe_group(name: &str, versions: &[String]) -> Map<String, Value> {
-    let entry =
-        |version: &String| json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    let entry = |version: &String| json!({"groupVersion": format!("{name}/{version}"), "version": version});
     let mut group = Map::new();
     group.insert("name".into(), name.into());
     group.insert("versions".into(), versions.iter().map(entry).collect());
-    group.insert(
-        "preferredVersion".into(),
-        versions.first().map(entry).unwrap_or_default(),
-    );
+    group.insert("preferredVersion".into(), versions.first().map(entry).unwrap_or_default());
     group
 }
 
 /// `/apis`: all named groups.
 pub fn group_list(catalog: &Catalog) -> Value {
-    let groups: Vec<Value> = ordered_groups(catalog)
-        .iter()
-        .map(|(name, versions)| Value::Object(describe_group(name, versions)))
-        .collect();
+    let groups: Vec<Value> =
+        ordered_groups(catalog).iter().map(|(name, versions)| Value::Object(describe_group(name, versions))).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/<group>`; none where the group is not served.
 pub fn group(catalog: &Catalog, name: &str) -> Option<Value> {
-    let (name, versions) = catalog
-        .groups()
-        .into_iter()
-        .find(|(known, _)| known == name)?;
+    let (name, versions) = catalog.groups().into_iter().find(|(known, _)| known == name)?;
     let mut group = describe_group(&name, &versions);
     group.insert("kind".into(), "APIGroup".into());
     group.insert("apiVersion".into(), "v1".into());
@@ -125,32 +116,14 @@ pub(super) fn subresources(resource: &Resource) -> Vec<SubresourceView<'_>> {
     let mut all: Vec<SubresourceView<'_>> = resource
         .subresources
         .iter()
-        .map(|s| SubresourceView {
-            name: s.name,
-            kind: s.kind,
-            group: s.group,
-            version: s.version,
-            verbs: s.verbs,
-        })
+        .map(|s| SubresourceView { name: s.name, kind: s.kind, group: s.group, version: s.version, verbs: s.verbs })
         .collect();
     if resource.status {
-        all.push(SubresourceView {
-            name: "status",
-            kind: &resource.kind,
-            group: None,
-            version: None,
-            verbs: VERBS,
-        });
+        all.push(SubresourceView { name: "status", kind: &resource.kind, group: None, version: None, verbs: VERBS });
     }
     if resource.scale.is_some() {
         let (group, version) = (Some("autoscaling"), Some("v1"));
-        all.push(SubresourceView {
-            name: "scale",
-            kind: "Scale",
-            group,
-            version,
-            verbs: VERBS,
-        });
+        all.push(SubresourceView { name: "scale", kind: "Scale", group, version, verbs: VERBS });
     }
     all.sort_by_key(|s| s.name);
     all
@@ -158,12 +131,7 @@ pub(super) fn subresources(resource: &Resource) -> Vec<SubresourceView<'_>> {
 
 /// Tells clients when objects are stored in another form than before.
 fn storage_version_hash(resource: &Resource) -> String {
-    let stored = format!(
-        "{}/{}/{}",
-        resource.storage_group(),
-        resource.storage_version,
-        resource.kind
-    );
+    let stored = format!("{}/{}/{}", resource.storage_group(), resource.storage_version, resource.kind);
     let digest = Sha256::digest(stored.as_bytes());
     STANDARD.encode(&digest[..8])
 }
@@ -182,14 +150,7 @@ mod tests {
         let list = resource_list(&catalog(), "", "v1").unwrap();
         assert_eq!(list["groupVersion"], "v1");
         assert!(list.get("apiVersion").is_none());
-        let find = |name: &str| {
-            list["resources"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|r| r["name"] == name)
-                .cloned()
-        };
+        let find = |name: &str| list["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).cloned();
         let services = find("services").unwrap();
         // the value every Kubernetes 1.x server gives for v1 services
         assert_eq!(services["storageVersionHash"], "0/CO1lhkEBI=");
@@ -197,30 +158,17 @@ mod tests {
         assert_eq!(services["categories"], json!(["all"]));
         let token = find("serviceaccounts/token").unwrap();
         assert_eq!(token["group"], "authentication.k8s.io");
-        assert_eq!(
-            find("replicationcontrollers/scale").unwrap()["kind"],
-            "Scale"
-        );
+        assert_eq!(find("replicationcontrollers/scale").unwrap()["kind"], "Scale");
         assert!(find("namespaces/finalize").is_some());
     }
 
     #[test]
     fn lists_groups_in_kubernetes_order() {
         let groups = group_list(&catalog());
-        let names: Vec<&str> = groups["groups"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|g| g["name"].as_str().unwrap())
-            .collect();
-        assert_eq!(
-            &names[..3],
-            ["apps", "events.k8s.io", "authentication.k8s.io"]
-        );
-        assert_eq!(
-            group(&catalog(), "apps").unwrap()["preferredVersion"]["groupVersion"],
-            "apps/v1"
-        );
+        let names: Vec<&str> =
+            groups["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
+        assert_eq!(&names[..3], ["apps", "events.k8s.io", "authentication.k8s.io"]);
+        assert_eq!(group(&catalog(), "apps").unwrap()["preferredVersion"]["groupVersion"], "apps/v1");
         assert!(group(&catalog(), "nope").is_none());
         assert!(resource_list(&catalog(), "apps", "v9").is_none());
     }

@@ -29,26 +29,16 @@ pub const KUBERNETES_VERSION: &str = "v1.36.3";
 /// Answers every path that is neither a resource nor about the server itself.
 pub(super) fn answer(request: &Request<'_>) -> Result<Response<HttpBody>, StatusError> {
     let catalog = &request.catalog;
-    let host = request
-        .headers
-        .get("host")
-        .and_then(|h| h.to_str().ok())
-        .unwrap_or_default();
+    let host = request.headers.get("host").and_then(|h| h.to_str().ok()).unwrap_or_default();
     let ranges = accepted(request.headers);
     let path = request.path.trim_matches('/');
-    let parts: Vec<&str> = if path.is_empty() {
-        Vec::new()
-    } else {
-        path.split('/').collect()
-    };
+    let parts: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
     let value = match parts.as_slice() {
         [] => json!({"paths": paths(catalog)}),
         ["version"] => version(),
         ["api"] => return discovery(request, &ranges, true, || api_versions(host)),
         ["apis"] => return discovery(request, &ranges, false, || group_list(catalog)),
-        ["api", version] => {
-            resource_list(catalog, "", version).ok_or_else(StatusError::no_such_resource)?
-        }
+        ["api", version] => resource_list(catalog, "", version).ok_or_else(StatusError::no_such_resource)?,
         ["apis", name] => group(catalog, name).ok_or_else(StatusError::no_such_resource)?,
         ["apis", group, version] if !group.is_empty() => {
             resource_list(catalog, group, version).ok_or_else(StatusError::no_such_resource)?
@@ -72,48 +62,22 @@ fn negotiated_json(
     ranges: &[MediaRange],
     value: &Value,
 ) -> Result<Response<HttpBody>, StatusError> {
-    let readable = |r: &MediaRange| {
-        matches!(
-            r.media_type.as_str(),
-            "application/json" | "application/*" | "*/*"
-        )
-    };
+    let readable = |r: &MediaRange| matches!(r.media_type.as_str(), "application/json" | "application/*" | "*/*");
     if !ranges.iter().any(readable) {
         if ranges.iter().any(|r| r.media_type == "application/yaml") {
-            return Ok(respond::bytes(
-                200,
-                "application/yaml",
-                apimachinery::yaml::write(value),
-            ));
+            return Ok(respond::bytes(200, "application/yaml", apimachinery::yaml::write(value)));
         }
-        return Err(StatusError::not_acceptable(&[
-            "application/json",
-            "application/yaml",
-        ]));
+        return Err(StatusError::not_acceptable(&["application/json", "application/yaml"]));
     }
     let body = serde_json::to_vec(value).unwrap_or_default();
-    Ok(tagged(
-        headers,
-        "application/json",
-        &documents::tag(&body),
-        body,
-    ))
+    Ok(tagged(headers, "application/json", &documents::tag(&body), body))
 }
 
 /// An answer with an entity tag; 304 where the client has it already.
-fn tagged(
-    headers: &HeaderMap,
-    media_type: &str,
-    tag: &str,
-    body: impl Into<HttpBody>,
-) -> Response<HttpBody> {
+fn tagged(headers: &HeaderMap, media_type: &str, tag: &str, body: impl Into<HttpBody>) -> Response<HttpBody> {
     let quoted = format!("\"{tag}\"");
     let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let unchanged = known.is_some_and(|known| {
-        known
-            .split(',')
-            .any(|t| t.trim().trim_start_matches("W/") == quoted)
-    });
+    let unchanged = known.is_some_and(|known| known.split(',').any(|t| t.trim().trim_start_matches("W/") == quoted));
     let mut response = if unchanged {
         respond::bytes(304, media_type, HttpBody::empty())
     } else {
@@ -122,12 +86,8 @@ fn tagged(
     if let Ok(value) = HeaderValue::from_str(&quoted) {
         response.headers_mut().insert(ETAG, value);
     }
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
     response
 }
 
@@ -140,23 +100,13 @@ fn discovery(
 ) -> Result<Response<HttpBody>, StatusError> {
     for range in ranges {
         match (range.media_type.as_str(), range.param("as")) {
-            ("application/json", Some("APIGroupDiscoveryList"))
-                if range.param("g") == Some("apidiscovery.k8s.io") =>
-            {
+            ("application/json", Some("APIGroupDiscoveryList")) if range.param("g") == Some("apidiscovery.k8s.io") => {
                 let Some(version @ ("v2" | "v2beta1")) = range.param("v") else {
                     continue;
                 };
-                let body = serde_json::to_vec(&aggregated(&request.catalog, core, version))
-                    .unwrap_or_default();
-                let media_type = format!(
-                    "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-                );
-                return Ok(tagged(
-                    request.headers,
-                    &media_type,
-                    &documents::tag(&body),
-                    body,
-                ));
+                let body = serde_json::to_vec(&aggregated(&request.catalog, core, version)).unwrap_or_default();
+                let media_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+                return Ok(tagged(request.headers, &media_type, &documents::tag(&body), body));
             }
             ("application/json" | "application/*" | "*/*" | "application/yaml", None) => break,
             _ => {}
@@ -165,26 +115,16 @@ fn discovery(
     negotiated_json(request.headers, ranges, &legacy())
 }
 
-fn openapi_v2(
-    request: &Request<'_>,
-    ranges: &[MediaRange],
-) -> Result<Response<HttpBody>, StatusError> {
-    let format = ranges
-        .iter()
-        .find_map(|range| match range.media_type.as_str() {
-            // kubectl asks with an `@`, which is no legal media type to answer with
-            "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-            | "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" => {
-                Some(Format::Protobuf)
-            }
-            "application/json" | "application/*" | "*/*" => Some(Format::Json),
-            _ => None,
-        });
+fn openapi_v2(request: &Request<'_>, ranges: &[MediaRange]) -> Result<Response<HttpBody>, StatusError> {
+    let format = ranges.iter().find_map(|range| match range.media_type.as_str() {
+        // kubectl asks with an `@`, which is no legal media type to answer with
+        "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+        | "application/com.github.proto-openapi.spec.v2.v1.0+protobuf" => Some(Format::Protobuf),
+        "application/json" | "application/*" | "*/*" => Some(Format::Json),
+        _ => None,
+    });
     let format = format.ok_or_else(|| {
-        StatusError::not_acceptable(&[
-            "application/json",
-            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-        ])
+        StatusError::not_acceptable(&["application/json", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"])
     })?;
     let Document { body, tag } = documents::openapi_v2(&request.catalog, format);
     let media_type = match format {
@@ -200,14 +140,8 @@ fn openapi_document(
     group: &str,
     version: &str,
 ) -> Result<Response<HttpBody>, StatusError> {
-    let json = |r: &MediaRange| {
-        matches!(
-            r.media_type.as_str(),
-            "application/json" | "application/*" | "*/*"
-        )
-    };
-    let document = documents::openapi_v3(&request.catalog, group, version)
-        .ok_or_else(StatusError::no_such_resource)?;
+    let json = |r: &MediaRange| matches!(r.media_type.as_str(), "application/json" | "application/*" | "*/*");
+    let document = documents::openapi_v3(&request.catalog, group, version).ok_or_else(StatusError::no_such_resource)?;
     if !ranges.iter().any(json) {
         return Err(StatusError::not_acceptable(&["application/json"]));
     }
@@ -215,13 +149,8 @@ fn openapi_document(
     let mut response = tagged(request.headers, "application/json", &tag, body);
     if request.query.get("hash").is_some_and(|hash| hash == tag) {
         // the address changes with the content, so clients may keep it for ever
-        response
-            .headers_mut()
-            .insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-        response.headers_mut().insert(
-            EXPIRES,
-            HeaderValue::from_static("Thu, 31 Dec 2037 23:55:55 GMT"),
-        );
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        response.headers_mut().insert(EXPIRES, HeaderValue::from_static("Thu, 31 Dec 2037 23:55:55 GMT"));
     }
     Ok(response)
 }
@@ -229,10 +158,7 @@ fn openapi_document(
 /// `/version`.
 pub fn version() -> Value {
     let mut numbers = KUBERNETES_VERSION.trim_start_matches('v').split('.');
-    let (major, minor) = (
-        numbers.next().unwrap_or_default(),
-        numbers.next().unwrap_or_default(),
-    );
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     let platform = format!("{}/{}", std::env::consts::OS, platform_arch());
     json!({
         "major": major,
@@ -273,11 +199,7 @@ fn paths(catalog: &Catalog) -> Vec<String> {
     let mut paths: Vec<String> = fixed.iter().map(|p| (*p).to_owned()).collect();
     for (name, versions) in catalog.groups() {
         paths.push(format!("/apis/{name}"));
-        paths.extend(
-            versions
-                .iter()
-                .map(|version| format!("/apis/{name}/{version}")),
-        );
+        paths.extend(versions.iter().map(|version| format!("/apis/{name}/{version}")));
     }
     paths.sort_unstable();
     paths

@@ -47,15 +47,10 @@ fn path_item(path: &Path) -> Value {
         parameters.push(in_path("name", "name of the object"));
     }
     if path.namespaced {
-        parameters.push(in_path(
-            "namespace",
-            "object name and auth scope, such as for teams and projects",
-        ));
+        parameters.push(in_path("namespace", "object name and auth scope, such as for teams and projects"));
     }
-    parameters.push(
-        json!({"name": "pretty", "in": "query", "type": "string", "uniqueItems": true,
-        "description": "Whether to indent the answer."}),
-    );
+    parameters.push(json!({"name": "pretty", "in": "query", "type": "string", "uniqueItems": true,
+        "description": "Whether to indent the answer."}));
     item.insert("parameters".into(), parameters.into());
     Value::Object(item)
 }
@@ -67,8 +62,7 @@ fn describe(operation: &Operation) -> Value {
         .collect();
     if let Some(body) = &operation.body {
         let required = matches!(operation.action, "post" | "put" | "patch");
-        let mut parameter =
-            json!({"name": "body", "in": "body", "schema": {"$ref": format!("{PREFIX}{body}")}});
+        let mut parameter = json!({"name": "body", "in": "body", "schema": {"$ref": format!("{PREFIX}{body}")}});
         if required {
             parameter["required"] = true.into();
         }
@@ -79,35 +73,20 @@ fn describe(operation: &Operation) -> Value {
     responses.insert("200".into(), json!({"description": "OK", "schema": answer}));
     match operation.action {
         "post" => {
-            responses.insert(
-                "201".into(),
-                json!({"description": "Created", "schema": answer}),
-            );
-            responses.insert(
-                "202".into(),
-                json!({"description": "Accepted", "schema": answer}),
-            );
+            responses.insert("201".into(), json!({"description": "Created", "schema": answer}));
+            responses.insert("202".into(), json!({"description": "Accepted", "schema": answer}));
         }
         "put" | "patch" => {
-            responses.insert(
-                "201".into(),
-                json!({"description": "Created", "schema": answer}),
-            );
+            responses.insert("201".into(), json!({"description": "Created", "schema": answer}));
         }
         "delete" => {
-            responses.insert(
-                "202".into(),
-                json!({"description": "Accepted", "schema": answer}),
-            );
+            responses.insert("202".into(), json!({"description": "Accepted", "schema": answer}));
         }
         _ => {}
     }
     responses.insert("401".into(), json!({"description": "Unauthorized"}));
-    let consumes: &[&str] = if operation.action == "patch" {
-        operations::patch_types(operation.strategic)
-    } else {
-        &["*/*"]
-    };
+    let consumes: &[&str] =
+        if operation.action == "patch" { operations::patch_types(operation.strategic) } else { &["*/*"] };
     json!({
         "description": operation.description,
         "operationId": operation.id,
@@ -133,12 +112,8 @@ mod tests {
         let document = document(&all);
         schemas::tests::every_reference_resolves(&document, PREFIX);
         let deployment = &document["definitions"]["io.k8s.api.apps.v1.Deployment"];
-        assert_eq!(
-            deployment["x-kubernetes-group-version-kind"][0]["kind"],
-            "Deployment"
-        );
-        let containers =
-            &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(deployment["x-kubernetes-group-version-kind"][0]["kind"], "Deployment");
+        let containers = &document["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
         assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     }
 }

@@ -356,22 +356,12 @@ pub fn to_protobuf(document: &Value) -> Vec<u8> {
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn texts(value: &Value, field: &str) -> Vec<String> {
-    let items = value
-        .get(field)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    items
-        .filter_map(|v| v.as_str().map(str::to_owned))
-        .collect()
+    let items = value.get(field).and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 fn flag(value: &Value, field: &str) -> bool {
@@ -387,53 +377,30 @@ fn decimal(value: &Value, field: &str) -> f64 {
 }
 
 fn fields<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    value
-        .get(field)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
+    value.get(field).and_then(Value::as_object).into_iter().flatten()
 }
 
 fn array<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value
-        .get(field)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn any(value: &Value) -> Any {
-    Any {
-        yaml: format!("{value}\n"),
-    }
+    Any { yaml: format!("{value}\n") }
 }
 
 fn extensions(value: &Value) -> Vec<NamedAny> {
-    let all = value
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| name.starts_with("x-"));
-    all.map(|(name, value)| NamedAny {
-        name: name.clone(),
-        value: Some(any(value)),
-    })
-    .collect()
+    let all = value.as_object().into_iter().flatten().filter(|(name, _)| name.starts_with("x-"));
+    all.map(|(name, value)| NamedAny { name: name.clone(), value: Some(any(value)) }).collect()
 }
 
 fn convert(document: &Value) -> Document {
     let info = document.get("info").unwrap_or(&Value::Null);
     Document {
         swagger: text(document, "swagger"),
-        info: Some(Info {
-            title: text(info, "title"),
-            version: text(info, "version"),
-        }),
+        info: Some(Info { title: text(info, "title"), version: text(info, "version") }),
         paths: Some(Paths {
             path: fields(document, "paths")
-                .map(|(name, item)| NamedPathItem {
-                    name: name.clone(),
-                    value: Some(path_item(item)),
-                })
+                .map(|(name, item)| NamedPathItem { name: name.clone(), value: Some(path_item(item)) })
                 .collect(),
         }),
         definitions: Some(named(document, "definitions")),
@@ -444,10 +411,7 @@ fn convert(document: &Value) -> Document {
                     .as_object()
                     .into_iter()
                     .flatten()
-                    .map(|(name, _)| NamedStrings {
-                        name: name.clone(),
-                        value: Some(TypeItem::default()),
-                    })
+                    .map(|(name, _)| NamedStrings { name: name.clone(), value: Some(TypeItem::default()) })
                     .collect(),
             })
             .collect(),
@@ -472,10 +436,7 @@ fn convert(document: &Value) -> Document {
 fn named(value: &Value, field: &str) -> NamedSchemas {
     NamedSchemas {
         additional_properties: fields(value, field)
-            .map(|(name, value)| NamedSchema {
-                name: name.clone(),
-                value: Some(schema(value)),
-            })
+            .map(|(name, value)| NamedSchema { name: name.clone(), value: Some(schema(value)) })
             .collect(),
     }
 }
@@ -494,19 +455,9 @@ fn path_item(item: &Value) -> PathItem {
 
 fn operation(value: &Value) -> Operation {
     let responses = fields(value, "responses").map(|(code, response)| {
-        let schema = response.get("schema").map(|s| SchemaItem {
-            schema: Some(schema(s)),
-        });
-        let response = Response {
-            description: text(response, "description"),
-            schema,
-        };
-        NamedResponse {
-            name: code.clone(),
-            value: Some(ResponseValue {
-                response: Some(response),
-            }),
-        }
+        let schema = response.get("schema").map(|s| SchemaItem { schema: Some(schema(s)) });
+        let response = Response { description: text(response, "description"), schema };
+        NamedResponse { name: code.clone(), value: Some(ResponseValue { response: Some(response) }) }
     });
     Operation {
         tags: texts(value, "tags"),
@@ -515,25 +466,15 @@ fn operation(value: &Value) -> Operation {
         produces: texts(value, "produces"),
         consumes: texts(value, "consumes"),
         parameters: array(value, "parameters").iter().map(parameter).collect(),
-        responses: Some(Responses {
-            response_code: responses.collect(),
-        }),
+        responses: Some(Responses { response_code: responses.collect() }),
         schemes: texts(value, "schemes"),
         vendor_extension: extensions(value),
     }
 }
 
 fn parameter(value: &Value) -> ParametersItem {
-    let (name, place, description) = (
-        text(value, "name"),
-        text(value, "in"),
-        text(value, "description"),
-    );
-    let (required, kind, unique_items) = (
-        flag(value, "required"),
-        text(value, "type"),
-        flag(value, "uniqueItems"),
-    );
+    let (name, place, description) = (text(value, "name"), text(value, "in"), text(value, "description"));
+    let (required, kind, unique_items) = (flag(value, "required"), text(value, "type"), flag(value, "uniqueItems"));
     let kind = match place.as_str() {
         "body" => ParameterKind::Body(BodyParameter {
             description,
@@ -543,28 +484,13 @@ fn parameter(value: &Value) -> ParametersItem {
             schema: value.get("schema").map(schema),
         }),
         "path" => ParameterKind::NonBody(NonBodyParameter {
-            kind: Some(NonBodyKind::Path(PathParameter {
-                required,
-                place,
-                description,
-                name,
-                kind,
-                unique_items,
-            })),
+            kind: Some(NonBodyKind::Path(PathParameter { required, place, description, name, kind, unique_items })),
         }),
         _ => ParameterKind::NonBody(NonBodyParameter {
-            kind: Some(NonBodyKind::Query(QueryParameter {
-                place,
-                description,
-                name,
-                kind,
-                unique_items,
-            })),
+            kind: Some(NonBodyKind::Query(QueryParameter { place, description, name, kind, unique_items })),
         }),
     };
-    ParametersItem {
-        parameter: Some(Parameter { kind: Some(kind) }),
-    }
+    ParametersItem { parameter: Some(Parameter { kind: Some(kind) }) }
 }
 
 fn schema(value: &Value) -> Schema {
@@ -598,9 +524,7 @@ fn schema(value: &Value) -> Schema {
             Box::new(AdditionalProperties { kind: Some(kind) })
         }),
         kind: (!kind.is_empty()).then(|| TypeItem { value: vec![kind] }),
-        items: value.get("items").map(|items| ItemsItem {
-            schema: vec![schema(items)],
-        }),
+        items: value.get("items").map(|items| ItemsItem { schema: vec![schema(items)] }),
         all_of: array(value, "allOf").iter().map(schema).collect(),
         properties: value.get("properties").map(|_| named(value, "properties")),
         vendor_extension: extensions(value),
@@ -629,47 +553,19 @@ mod tests {
         let back = Document::decode(to_protobuf(&document).as_slice()).unwrap();
         let paths = back.paths.unwrap().path;
         let patch = paths[0].value.as_ref().unwrap().patch.as_ref().unwrap();
-        assert_eq!(
-            patch.vendor_extension[0].name,
-            "x-kubernetes-group-version-kind"
-        );
+        assert_eq!(patch.vendor_extension[0].name, "x-kubernetes-group-version-kind");
         assert_eq!(
             patch.vendor_extension[0].value.as_ref().unwrap().yaml,
             "{\"group\":\"g\",\"kind\":\"A\",\"version\":\"v1\"}\n"
         );
-        let kinds: Vec<_> = patch
-            .parameters
-            .iter()
-            .map(|p| p.parameter.clone().unwrap().kind.unwrap())
-            .collect();
+        let kinds: Vec<_> = patch.parameters.iter().map(|p| p.parameter.clone().unwrap().kind.unwrap()).collect();
         assert!(
             matches!(&kinds[0], ParameterKind::NonBody(NonBodyParameter { kind: Some(NonBodyKind::Query(q)) }) if q.name == "dryRun")
         );
         assert!(matches!(&kinds[1], ParameterKind::Body(body) if body.required));
-        let a = back.definitions.unwrap().additional_properties[0]
-            .value
-            .clone()
-            .unwrap();
+        let a = back.definitions.unwrap().additional_properties[0].value.clone().unwrap();
         let properties = a.properties.unwrap().additional_properties;
-        assert_eq!(
-            properties[0]
-                .value
-                .as_ref()
-                .unwrap()
-                .items
-                .as_ref()
-                .unwrap()
-                .schema
-                .len(),
-            1
-        );
-        assert!(
-            properties[1]
-                .value
-                .as_ref()
-                .unwrap()
-                .additional_properties
-                .is_some()
-        );
+        assert_eq!(properties[0].value.as_ref().unwrap().items.as_ref().unwrap().schema.len(), 1);
+        assert!(properties[1].value.as_ref().unwrap().additional_properties.is_some());
     }
 }

@@ -23,16 +23,8 @@ pub fn index(catalog: &Catalog) -> Value {
     let groups = std::iter::once((String::new(), vec!["v1".to_owned()])).chain(catalog.groups());
     for (group, versions) in groups {
         for version in versions {
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
-            let resources: Vec<Arc<Resource>> = catalog
-                .group_version(&group, &version)
-                .into_iter()
-                .cloned()
-                .collect();
+            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            let resources: Vec<Arc<Resource>> = catalog.group_version(&group, &version).into_iter().cloned().collect();
             let url = format!("/openapi/v3/{path}?hash={}", hash(&resources));
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
@@ -45,22 +37,12 @@ pub fn hash(resources: &[Arc<Resource>]) -> String {
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
     for resource in resources {
-        for part in [
-            &resource.group,
-            &resource.version,
-            &resource.plural,
-            &resource.kind,
-            &resource.identity,
-        ] {
+        for part in [&resource.group, &resource.version, &resource.plural, &resource.kind, &resource.identity] {
             digest.update(part.as_bytes());
             digest.update([0]);
         }
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect()
+    digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// The document of the resources of one group and version.
@@ -72,10 +54,7 @@ pub fn document(resources: &[Arc<Resource>]) -> Value {
         }
     }
     let mut components = Map::new();
-    components.insert(
-        "schemas".into(),
-        Value::Object(schemas::definitions(resources, Flavour::V3)),
-    );
+    components.insert("schemas".into(), Value::Object(schemas::definitions(resources, Flavour::V3)));
     components.insert(
         "securitySchemes".into(),
         json!({"BearerToken": {"description": "Bearer Token authentication", "in": "header", "name": "authorization", "type": "apiKey"}}),
@@ -102,15 +81,10 @@ fn path_item(path: &Path) -> Value {
         parameters.push(in_path("name", "name of the object"));
     }
     if path.namespaced {
-        parameters.push(in_path(
-            "namespace",
-            "object name and auth scope, such as for teams and projects",
-        ));
+        parameters.push(in_path("namespace", "object name and auth scope, such as for teams and projects"));
     }
-    parameters.push(
-        json!({"name": "pretty", "in": "query", "description": "Whether to indent the answer.",
-        "schema": {"type": "string", "uniqueItems": true}}),
-    );
+    parameters.push(json!({"name": "pretty", "in": "query", "description": "Whether to indent the answer.",
+        "schema": {"type": "string", "uniqueItems": true}}));
     item.insert("parameters".into(), parameters.into());
     Value::Object(item)
 }
@@ -123,32 +97,17 @@ fn describe(operation: &Operation) -> Value {
     let answer = json!({"schema": {"$ref": format!("{PREFIX}{}", operation.answer)}});
     let content = json!({"application/json": answer, "application/yaml": answer});
     let mut responses = Map::new();
-    responses.insert(
-        "200".into(),
-        json!({"description": "OK", "content": content}),
-    );
+    responses.insert("200".into(), json!({"description": "OK", "content": content}));
     match operation.action {
         "post" => {
-            responses.insert(
-                "201".into(),
-                json!({"description": "Created", "content": content}),
-            );
-            responses.insert(
-                "202".into(),
-                json!({"description": "Accepted", "content": content}),
-            );
+            responses.insert("201".into(), json!({"description": "Created", "content": content}));
+            responses.insert("202".into(), json!({"description": "Accepted", "content": content}));
         }
         "put" | "patch" => {
-            responses.insert(
-                "201".into(),
-                json!({"description": "Created", "content": content}),
-            );
+            responses.insert("201".into(), json!({"description": "Created", "content": content}));
         }
         "delete" => {
-            responses.insert(
-                "202".into(),
-                json!({"description": "Accepted", "content": content}),
-            );
+            responses.insert("202".into(), json!({"description": "Accepted", "content": content}));
         }
         _ => {}
     }
@@ -166,15 +125,9 @@ fn describe(operation: &Operation) -> Value {
     }
     if let Some(body) = &operation.body {
         let schema = json!({"schema": {"$ref": format!("{PREFIX}{body}")}});
-        let types: &[&str] = if operation.action == "patch" {
-            operations::patch_types(operation.strategic)
-        } else {
-            &["*/*"]
-        };
-        let content: Map<String, Value> = types
-            .iter()
-            .map(|t| ((*t).to_owned(), schema.clone()))
-            .collect();
+        let types: &[&str] =
+            if operation.action == "patch" { operations::patch_types(operation.strategic) } else { &["*/*"] };
+        let content: Map<String, Value> = types.iter().map(|t| ((*t).to_owned(), schema.clone())).collect();
         out["requestBody"] = json!({"content": content});
         if matches!(operation.action, "post" | "put" | "patch") {
             out["requestBody"]["required"] = true.into();
@@ -192,9 +145,7 @@ mod tests {
     fn the_index_names_every_group_and_version() {
         let catalog = Catalog::new(builtin::resources());
         let index = index(&catalog);
-        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
-            .as_str()
-            .unwrap();
+        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
         assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
         assert!(index["paths"]["api/v1"].is_object());
     }
@@ -202,26 +153,13 @@ mod tests {
     #[test]
     fn patches_are_advertised_with_dry_run_and_field_validation() {
         let catalog = Catalog::new(builtin::resources());
-        let resources: Vec<_> = catalog
-            .group_version("", "v1")
-            .into_iter()
-            .cloned()
-            .collect();
+        let resources: Vec<_> = catalog.group_version("", "v1").into_iter().cloned().collect();
         let document = document(&resources);
         let patch = &document["paths"]["/api/v1/namespaces/{namespace}/configmaps/{name}"]["patch"];
-        let names: Vec<&str> = patch["parameters"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|p| p["name"].as_str().unwrap())
-            .collect();
-        assert!(
-            names.contains(&"dryRun") && names.contains(&"fieldValidation"),
-            "{names:?}"
-        );
-        assert!(
-            patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object()
-        );
+        let names: Vec<&str> =
+            patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+        assert!(names.contains(&"dryRun") && names.contains(&"fieldValidation"), "{names:?}");
+        assert!(patch["requestBody"]["content"]["application/strategic-merge-patch+json"].is_object());
         assert_eq!(
             patch["x-kubernetes-group-version-kind"],
             json!({"group": "", "version": "v1", "kind": "ConfigMap"})

@@ -65,8 +65,7 @@ pub(crate) fn patch_types(strategic: bool) -> &'static [&'static str] {
 
 /// Name of the definition of a resource's kind.
 pub(crate) fn definition(resource: &Resource) -> String {
-    builtin::definition_name(resource)
-        .unwrap_or_else(|| model_name(&resource.group, &resource.version, &resource.kind))
+    builtin::definition_name(resource).unwrap_or_else(|| model_name(&resource.group, &resource.version, &resource.kind))
 }
 
 /// Name of the definition of a resource's list kind.
@@ -85,11 +84,7 @@ fn model_name(group: &str, version: &str, kind: &str) -> String {
 
 /// `rbacAuthorization`, `acmedbCom`: the group in camel case, without Kubernetes' own ending.
 fn camel(group: &str) -> String {
-    let group = if group.is_empty() {
-        "core"
-    } else {
-        group.trim_end_matches(".k8s.io")
-    };
+    let group = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
     let mut out = String::new();
     for (at, part) in group.split(['.', '-']).enumerate() {
         let mut chars = part.chars();
@@ -104,18 +99,11 @@ fn camel(group: &str) -> String {
 
 fn capital(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 fn article(kind: &str) -> &'static str {
-    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) {
-        "an"
-    } else {
-        "a"
-    }
+    if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" }
 }
 
 struct Writer<'a> {
@@ -141,19 +129,12 @@ impl Writer<'_> {
             method,
             action,
             id: match verb {
-                "deleteCollection" => format!(
-                    "delete{group}{version}Collection{}{kind}{suffix}",
-                    self.scope
-                ),
+                "deleteCollection" => format!("delete{group}{version}Collection{}{kind}{suffix}", self.scope),
                 _ => format!("{verb}{group}{version}{}{kind}{suffix}", self.scope),
             },
             description,
             tag: format!("{}_{}", self.camel, resource.version),
-            gvk: Gvk {
-                group: resource.group.clone(),
-                version: resource.version.clone(),
-                kind: kind.clone(),
-            },
+            gvk: Gvk { group: resource.group.clone(), version: resource.version.clone(), kind: kind.clone() },
             body: None,
             answer: answer.to_owned(),
             strategic: !resource.custom,
@@ -194,8 +175,7 @@ impl Writer<'_> {
             all.push(patch);
         }
         if let Some(gvk) = gvk {
-            all.iter_mut()
-                .for_each(|operation| operation.gvk = gvk.clone());
+            all.iter_mut().for_each(|operation| operation.gvk = gvk.clone());
         }
         all
     }
@@ -207,37 +187,14 @@ pub(crate) fn paths(resource: &Resource) -> Vec<Path> {
         "" => format!("/api/{}", resource.version),
         group => format!("/apis/{group}/{}", resource.version),
     };
-    let (kind, one, many) = (
-        &resource.kind,
-        definition(resource),
-        list_definition(resource),
-    );
-    let scope = if resource.namespaced {
-        "Namespaced"
-    } else {
-        ""
-    };
-    let writer = Writer {
-        resource,
-        camel: camel(&resource.group),
-        scope,
-    };
+    let (kind, one, many) = (&resource.kind, definition(resource), list_definition(resource));
+    let scope = if resource.namespaced { "Namespaced" } else { "" };
+    let writer = Writer { resource, camel: camel(&resource.group), scope };
     let mut paths = Vec::new();
     let list_text = format!("list or watch objects of kind {kind}");
     if resource.namespaced && resource.allows("list") {
-        let everywhere = Writer {
-            scope: "",
-            camel: writer.camel.clone(),
-            resource,
-        };
-        let list = everywhere.operation(
-            "get",
-            "list",
-            "list",
-            "ForAllNamespaces",
-            list_text.clone(),
-            &many,
-        );
+        let everywhere = Writer { scope: "", camel: writer.camel.clone(), resource };
+        let list = everywhere.operation("get", "list", "list", "ForAllNamespaces", list_text.clone(), &many);
         paths.push(Path {
             path: format!("{root}/{}", resource.plural),
             named: false,
@@ -261,67 +218,30 @@ pub(crate) fn paths(resource: &Resource) -> Vec<Path> {
     }
     if resource.allows("deletecollection") {
         let text = format!("delete collection of {kind}");
-        let mut delete = writer.operation(
-            "delete",
-            "deletecollection",
-            "deleteCollection",
-            "",
-            text,
-            STATUS,
-        );
+        let mut delete = writer.operation("delete", "deletecollection", "deleteCollection", "", text, STATUS);
         delete.body = Some(DELETE_OPTIONS.to_owned());
         collection.push(delete);
     }
     let namespaced = resource.namespaced;
-    paths.push(Path {
-        path: base.clone(),
-        named: false,
-        namespaced,
-        operations: collection,
-    });
+    paths.push(Path { path: base.clone(), named: false, namespaced, operations: collection });
     if resource.is_virtual() {
         return paths;
     }
     let mut object = writer.on_object("", "", &one, None, &resource.verbs);
-    let mut delete = writer.operation(
-        "delete",
-        "delete",
-        "delete",
-        "",
-        format!("delete {} {kind}", article(kind)),
-        STATUS,
-    );
+    let mut delete =
+        writer.operation("delete", "delete", "delete", "", format!("delete {} {kind}", article(kind)), STATUS);
     delete.body = Some(DELETE_OPTIONS.to_owned());
     object.push(delete);
-    paths.push(Path {
-        path: format!("{base}/{{name}}"),
-        named: true,
-        namespaced,
-        operations: object,
-    });
+    paths.push(Path { path: format!("{base}/{{name}}"), named: true, namespaced, operations: object });
     const VERBS: &[&str] = &["get", "update", "patch"];
     if resource.status {
         let operations = writer.on_object("Status", " status of", &one, None, VERBS);
-        paths.push(Path {
-            path: format!("{base}/{{name}}/status"),
-            named: true,
-            namespaced,
-            operations,
-        });
+        paths.push(Path { path: format!("{base}/{{name}}/status"), named: true, namespaced, operations });
     }
     if resource.scale.is_some() {
-        let gvk = Gvk {
-            group: "autoscaling".into(),
-            version: "v1".into(),
-            kind: "Scale".into(),
-        };
+        let gvk = Gvk { group: "autoscaling".into(), version: "v1".into(), kind: "Scale".into() };
         let operations = writer.on_object("Scale", " scale of", SCALE, Some(gvk), VERBS);
-        paths.push(Path {
-            path: format!("{base}/{{name}}/scale"),
-            named: true,
-            namespaced,
-            operations,
-        });
+        paths.push(Path { path: format!("{base}/{{name}}/scale"), named: true, namespaced, operations });
     }
     for sub in &resource.subresources {
         let (text, suffix) = (format!(" {} of", sub.name), capital(sub.name));
@@ -344,22 +264,13 @@ pub(crate) fn paths(resource: &Resource) -> Vec<Path> {
         } else {
             writer.on_object(&suffix, &text, &one, None, sub.verbs)
         };
-        paths.push(Path {
-            path: format!("{base}/{{name}}/{}", sub.name),
-            named: true,
-            namespaced,
-            operations,
-        });
+        paths.push(Path { path: format!("{base}/{{name}}/{}", sub.name), named: true, namespaced, operations });
     }
     paths
 }
 
 /// One query parameter: name, type and what it is for.
-pub(crate) struct Parameter(
-    pub(crate) &'static str,
-    pub(crate) &'static str,
-    pub(crate) &'static str,
-);
+pub(crate) struct Parameter(pub(crate) &'static str, pub(crate) &'static str, pub(crate) &'static str);
 
 const DRY_RUN: Parameter = Parameter(
     "dryRun",
@@ -376,72 +287,36 @@ const FIELD_VALIDATION: Parameter = Parameter(
     "string",
     "What to do with unknown and duplicate fields: `Ignore`, `Warn` (the default) or `Strict`.",
 );
-const FORCE: Parameter = Parameter(
-    "force",
-    "boolean",
-    "Server-side apply: take over fields that other managers own.",
-);
+const FORCE: Parameter = Parameter("force", "boolean", "Server-side apply: take over fields that other managers own.");
 
 /// The query parameters of an action.
 pub(crate) fn parameters(action: &str) -> Vec<Parameter> {
     let listing = || {
         vec![
             Parameter("allowWatchBookmarks", "boolean", "Ask for BOOKMARK events."),
-            Parameter(
-                "continue",
-                "string",
-                "The token of the page before this one.",
-            ),
-            Parameter(
-                "fieldSelector",
-                "string",
-                "Only objects whose fields match.",
-            ),
-            Parameter(
-                "labelSelector",
-                "string",
-                "Only objects whose labels match.",
-            ),
+            Parameter("continue", "string", "The token of the page before this one."),
+            Parameter("fieldSelector", "string", "Only objects whose fields match."),
+            Parameter("labelSelector", "string", "Only objects whose labels match."),
             Parameter("limit", "integer", "At most this many objects at a time."),
             Parameter("resourceVersion", "string", "The revision to start from."),
-            Parameter(
-                "resourceVersionMatch",
-                "string",
-                "How resourceVersion is meant: `Exact` or `NotOlderThan`.",
-            ),
-            Parameter(
-                "sendInitialEvents",
-                "boolean",
-                "Begin a watch with the objects that exist.",
-            ),
+            Parameter("resourceVersionMatch", "string", "How resourceVersion is meant: `Exact` or `NotOlderThan`."),
+            Parameter("sendInitialEvents", "boolean", "Begin a watch with the objects that exist."),
             Parameter("timeoutSeconds", "integer", "End after this time."),
         ]
     };
     match action {
         "list" => {
             let mut all = listing();
-            all.push(Parameter(
-                "watch",
-                "boolean",
-                "Stream changes instead of listing.",
-            ));
+            all.push(Parameter("watch", "boolean", "Stream changes instead of listing."));
             all
         }
         "post" | "put" => vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
         "patch" => vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, FORCE],
         "delete" | "deletecollection" => {
-            let mut all = if action == "delete" {
-                Vec::new()
-            } else {
-                listing()
-            };
+            let mut all = if action == "delete" { Vec::new() } else { listing() };
             all.extend([
                 DRY_RUN,
-                Parameter(
-                    "gracePeriodSeconds",
-                    "integer",
-                    "Seconds until the object goes; 0 is at once.",
-                ),
+                Parameter("gracePeriodSeconds", "integer", "Seconds until the object goes; 0 is at once."),
                 Parameter(
                     "propagationPolicy",
                     "string",
@@ -462,11 +337,7 @@ mod tests {
     fn names_are_kubernetes_own() {
         let all = builtin::resources();
         let find = |plural: &str| all.iter().find(|r| r.plural == plural).unwrap();
-        let ids: Vec<String> = paths(find("configmaps"))
-            .into_iter()
-            .flat_map(|p| p.operations)
-            .map(|o| o.id)
-            .collect();
+        let ids: Vec<String> = paths(find("configmaps")).into_iter().flat_map(|p| p.operations).map(|o| o.id).collect();
         for id in [
             "listCoreV1ConfigMapForAllNamespaces",
             "listCoreV1NamespacedConfigMap",
@@ -475,22 +346,13 @@ mod tests {
             "readCoreV1NamespacedConfigMap",
             "patchCoreV1NamespacedConfigMap",
         ] {
-            assert!(
-                ids.iter().any(|known| known == id),
-                "{id} is not among {ids:?}"
-            );
+            assert!(ids.iter().any(|known| known == id), "{id} is not among {ids:?}");
         }
         let roles: Vec<Path> = paths(find("clusterroles"));
-        assert_eq!(
-            roles[0].operations[0].id,
-            "listRbacAuthorizationV1ClusterRole"
-        );
+        assert_eq!(roles[0].operations[0].id, "listRbacAuthorizationV1ClusterRole");
         assert_eq!(roles[0].operations[0].tag, "rbacAuthorization_v1");
         let reviews = paths(find("selfsubjectaccessreviews"));
         assert_eq!(reviews.len(), 1);
-        assert_eq!(
-            model_name("acmedb.com", "v1", "MongoDB"),
-            "com.acmedb.v1.MongoDB"
-        );
+        assert_eq!(model_name("acmedb.com", "v1", "MongoDB"), "com.acmedb.v1.MongoDB");
     }
 }

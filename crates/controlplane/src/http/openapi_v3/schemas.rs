@@ -36,8 +36,7 @@ impl Flavour {
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
-const API_VERSION: &str =
-    "APIVersion defines the versioned schema of this representation of an object.";
+const API_VERSION: &str = "APIVersion defines the versioned schema of this representation of an object.";
 const KIND: &str = "Kind is a string value representing the REST resource this object represents.";
 
 /// Everything the paths of these resources refer to, by name.
@@ -58,36 +57,13 @@ pub(crate) fn definitions(resources: &[Arc<Resource>], flavour: Flavour) -> Map<
         tag_kind(&mut all, &definition(resource), resource, &resource.kind);
         if resource.allows("list") {
             all.insert(list_definition(resource), list(resource, flavour));
-            tag_kind(
-                &mut all,
-                &list_definition(resource),
-                resource,
-                &resource.list_kind,
-            );
+            tag_kind(&mut all, &list_definition(resource), resource, &resource.list_kind);
         }
     }
-    tag(
-        &mut all,
-        "io.k8s.api.autoscaling.v1.Scale",
-        "autoscaling",
-        "v1",
-        "Scale",
-    );
-    tag(
-        &mut all,
-        "io.k8s.api.authentication.v1.TokenRequest",
-        "authentication.k8s.io",
-        "v1",
-        "TokenRequest",
-    );
+    tag(&mut all, "io.k8s.api.autoscaling.v1.Scale", "autoscaling", "v1", "Scale");
+    tag(&mut all, "io.k8s.api.authentication.v1.TokenRequest", "authentication.k8s.io", "v1", "TokenRequest");
     tag(&mut all, operations::STATUS, "", "v1", "Status");
-    tag(
-        &mut all,
-        operations::DELETE_OPTIONS,
-        "",
-        "v1",
-        "DeleteOptions",
-    );
+    tag(&mut all, operations::DELETE_OPTIONS, "", "v1", "DeleteOptions");
     keep_used(&mut all, resources, flavour);
     all
 }
@@ -107,11 +83,7 @@ fn tag(all: &mut Map<String, Value>, name: &str, group: &str, version: &str, kin
 fn keep_used(all: &mut Map<String, Value>, resources: &[Arc<Resource>], flavour: Flavour) {
     let mut used = BTreeSet::new();
     let mut todo: Vec<String> = Vec::new();
-    for operation in resources
-        .iter()
-        .flat_map(|r| operations::paths(r))
-        .flat_map(|p| p.operations)
-    {
+    for operation in resources.iter().flat_map(|r| operations::paths(r)).flat_map(|p| p.operations) {
         todo.push(operation.answer);
         todo.extend(operation.body);
     }
@@ -127,11 +99,7 @@ fn keep_used(all: &mut Map<String, Value>, resources: &[Arc<Resource>], flavour:
 fn references(value: &Value, prefix: &str, out: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
-            if let Some(name) = fields
-                .get("$ref")
-                .and_then(Value::as_str)
-                .and_then(|r| r.strip_prefix(prefix))
-            {
+            if let Some(name) = fields.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix(prefix)) {
                 out.push(name.to_owned());
             }
             fields.values().for_each(|v| references(v, prefix, out));
@@ -148,9 +116,7 @@ fn each(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
     };
     change(fields);
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
-        properties
-            .values_mut()
-            .for_each(|property| each(property, change));
+        properties.values_mut().for_each(|property| each(property, change));
     }
     for nested in ["items", "additionalProperties"] {
         if let Some(nested) = fields.get_mut(nested) {
@@ -163,23 +129,13 @@ fn publish_builtin(name: &str, schema: &mut Value, flavour: Flavour) {
     let kind = name.rsplit('.').next().unwrap_or_default();
     let description = schema.get("description").cloned();
     match (kind, flavour) {
-        ("IntOrString", Flavour::V2) => {
-            *schema = json!({"type": "string", "format": "int-or-string"})
-        }
+        ("IntOrString", Flavour::V2) => *schema = json!({"type": "string", "format": "int-or-string"}),
         ("IntOrString", Flavour::V3) => {
             *schema = json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"});
         }
         ("Quantity", Flavour::V2) => *schema = json!({"type": "string"}),
-        ("Quantity", Flavour::V3) => {
-            *schema = json!({"oneOf": [{"type": "string"}, {"type": "number"}]})
-        }
-        (
-            "JSON"
-            | "JSONSchemaPropsOrArray"
-            | "JSONSchemaPropsOrBool"
-            | "JSONSchemaPropsOrStringArray",
-            _,
-        ) => {
+        ("Quantity", Flavour::V3) => *schema = json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        ("JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray", _) => {
             *schema = json!({});
         }
         _ => {}
@@ -211,14 +167,8 @@ fn object_meta(flavour: Flavour) -> Value {
 }
 
 fn add_type(properties: &mut Map<String, Value>) {
-    properties.insert(
-        "apiVersion".into(),
-        json!({"type": "string", "description": API_VERSION}),
-    );
-    properties.insert(
-        "kind".into(),
-        json!({"type": "string", "description": KIND}),
-    );
+    properties.insert("apiVersion".into(), json!({"type": "string", "description": API_VERSION}));
+    properties.insert("kind".into(), json!({"type": "string", "description": KIND}));
 }
 
 /// The published schema of a custom resource.
@@ -234,20 +184,14 @@ fn custom(resource: &Resource, flavour: Flavour) -> Value {
     }
     each(&mut schema, &mut |fields| add_embedded(fields, flavour));
     if let Some(fields) = schema.as_object_mut() {
-        let properties = fields
-            .entry("properties")
-            .or_insert_with(|| Value::Object(Map::new()));
+        let properties = fields.entry("properties").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(properties) = properties {
             add_type(properties);
             properties.insert("metadata".into(), object_meta(flavour));
         }
         fields.insert("type".into(), "object".into());
         if !resource.selectable_fields.is_empty() {
-            let paths: Vec<Value> = resource
-                .selectable_fields
-                .iter()
-                .map(|f| json!({"fieldPath": f}))
-                .collect();
+            let paths: Vec<Value> = resource.selectable_fields.iter().map(|f| json!({"fieldPath": f})).collect();
             fields.insert("x-kubernetes-selectable-fields".into(), paths.into());
         }
     }
@@ -267,11 +211,7 @@ fn lower(fields: &mut Map<String, Value>) {
         fields.remove("items");
         fields.remove("properties");
     }
-    let kind = fields
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
     let array_of_anything = kind == "array" && !fields.contains_key("items");
     if nullable || array_of_anything || (open && kind == "object") {
         fields.remove("type");
@@ -295,21 +235,15 @@ fn lower(fields: &mut Map<String, Value>) {
 /// Objects in objects have a type and metadata too.
 fn add_embedded(fields: &mut Map<String, Value>, flavour: Flavour) {
     let is = |word: &str| fields.get(word) == Some(&Value::Bool(true));
-    if !is("x-kubernetes-embedded-resource")
-        || (flavour == Flavour::V2 && is("x-kubernetes-preserve-unknown-fields"))
-    {
+    if !is("x-kubernetes-embedded-resource") || (flavour == Flavour::V2 && is("x-kubernetes-preserve-unknown-fields")) {
         return;
     }
-    let properties = fields
-        .entry("properties")
-        .or_insert_with(|| Value::Object(Map::new()));
+    let properties = fields.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(properties) = properties {
         add_type(properties);
         properties.insert("metadata".into(), object_meta(flavour));
     }
-    let required = fields
-        .entry("required")
-        .or_insert_with(|| Value::Array(Vec::new()));
+    let required = fields.entry("required").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(required) = required {
         for name in ["kind", "apiVersion"] {
             if !required.iter().any(|known| known == name) {
@@ -349,9 +283,7 @@ pub(crate) mod tests {
         let mut names = Vec::new();
         references(document, prefix, &mut names);
         assert!(!names.is_empty());
-        let place = document
-            .pointer(prefix.trim_start_matches('#').trim_end_matches('/'))
-            .unwrap();
+        let place = document.pointer(prefix.trim_start_matches('#').trim_end_matches('/')).unwrap();
         for name in names {
             assert!(place.get(&name).is_some(), "{name} is missing");
         }

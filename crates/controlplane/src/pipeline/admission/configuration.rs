@@ -13,9 +13,7 @@ pub(super) fn default_secret(object: &mut Value) {
         return;
     };
     if let Some(Value::Object(plain)) = map.remove("stringData") {
-        let data = map
-            .entry("data")
-            .or_insert_with(|| Value::Object(Map::new()));
+        let data = map.entry("data").or_insert_with(|| Value::Object(Map::new()));
         if data.is_null() {
             *data = Value::Object(Map::new());
         }
@@ -23,30 +21,19 @@ pub(super) fn default_secret(object: &mut Value) {
             data[key] = STANDARD.encode(value.as_str().unwrap_or_default()).into();
         }
     }
-    if map
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .is_empty()
-    {
+    if map.get("type").and_then(Value::as_str).unwrap_or_default().is_empty() {
         map.insert("type".into(), "Opaque".into());
     }
 }
 
 fn entries<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    object
-        .get(field)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
+    object.get(field).and_then(Value::as_object).into_iter().flatten()
 }
 
 fn key_error(path: &str, key: &str) -> Option<FieldError> {
     let fits = !key.is_empty()
         && key.len() <= 253
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
         && key != "."
         && !key.starts_with("..");
     let detail = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
@@ -63,9 +50,7 @@ fn immutable(old: Option<&Value>, object: &Value, fields: &[&str]) -> Vec<FieldE
     if object.get("immutable") != Some(&Value::Bool(true)) {
         errors.push(FieldError::forbidden("immutable", detail));
     }
-    let empty = |v: Option<&Value>| {
-        v.is_none_or(|v| v.is_null() || v.as_object().is_some_and(Map::is_empty))
-    };
+    let empty = |v: Option<&Value>| v.is_none_or(|v| v.is_null() || v.as_object().is_some_and(Map::is_empty));
     for field in fields {
         let (was, is) = (old.get(field), object.get(field));
         if was != is && !(empty(was) && empty(is)) {
@@ -94,20 +79,13 @@ pub(super) fn validate_secret(old: Option<&Value>, object: &Value) -> Vec<FieldE
         let text = value.as_str().unwrap_or_default();
         match STANDARD.decode(text) {
             Ok(bytes) => size += bytes.len(),
-            Err(error) => errors.push(FieldError::invalid(
-                format!("data[{key}]"),
-                "<base64>",
-                error.to_string(),
-            )),
+            Err(error) => errors.push(FieldError::invalid(format!("data[{key}]"), "<base64>", error.to_string())),
         }
     }
     if size > LIMIT {
         errors.push(FieldError::too_long("data", LIMIT as u64));
     }
-    let kind = object
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
+    let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
     for key in required_keys(kind) {
         if !entries(object, "data").any(|(k, _)| k == key) {
             errors.push(FieldError::required(format!("data[{key}]"), ""));
@@ -115,15 +93,9 @@ pub(super) fn validate_secret(old: Option<&Value>, object: &Value) -> Vec<FieldE
     }
     if kind == "kubernetes.io/service-account-token" {
         let account = "kubernetes.io/service-account.name";
-        let named = object
-            .pointer("/metadata/annotations")
-            .and_then(|a| a.get(account))
-            .and_then(Value::as_str);
+        let named = object.pointer("/metadata/annotations").and_then(|a| a.get(account)).and_then(Value::as_str);
         if named.unwrap_or_default().is_empty() {
-            errors.push(FieldError::required(
-                format!("metadata.annotations[{account}]"),
-                "",
-            ));
+            errors.push(FieldError::required(format!("metadata.annotations[{account}]"), ""));
         }
     }
     if let Some(old) = old
@@ -142,11 +114,7 @@ pub(super) fn validate_config_map(old: Option<&Value>, object: &Value) -> Vec<Fi
         errors.extend(key_error("data", key));
         if entries(object, "binaryData").any(|(k, _)| k == key) {
             let detail = "duplicate of key present in binaryData";
-            errors.push(FieldError::invalid(
-                format!("data[{key}]"),
-                key.as_str(),
-                detail,
-            ));
+            errors.push(FieldError::invalid(format!("data[{key}]"), key.as_str(), detail));
         }
         size += value.as_str().unwrap_or_default().len();
     }
@@ -154,11 +122,7 @@ pub(super) fn validate_config_map(old: Option<&Value>, object: &Value) -> Vec<Fi
         errors.extend(key_error("binaryData", key));
         match STANDARD.decode(value.as_str().unwrap_or_default()) {
             Ok(bytes) => size += bytes.len(),
-            Err(error) => errors.push(FieldError::invalid(
-                format!("binaryData[{key}]"),
-                "<base64>",
-                error.to_string(),
-            )),
+            Err(error) => errors.push(FieldError::invalid(format!("binaryData[{key}]"), "<base64>", error.to_string())),
         }
     }
     if size > LIMIT {

@@ -18,18 +18,13 @@ pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) {
             return;
         }
         // Without names there is nothing to accept; validation will say so.
-        if object
-            .pointer("/spec/names")
-            .is_none_or(|names| !names.is_object())
-        {
+        if object.pointer("/spec/names").is_none_or(|names| !names.is_object()) {
             return;
         }
         if let Some(catalog) = admission.core.clusters.catalog(&admission.target.cluster) {
             crd::establish(object, &catalog, &now);
         }
-        let finalizers = metadata::of(object)
-            .entry("finalizers")
-            .or_insert_with(|| json!([]));
+        let finalizers = metadata::of(object).entry("finalizers").or_insert_with(|| json!([]));
         if let Some(list) = finalizers.as_array_mut()
             && !list.iter().any(|f| f == crd::CLEANUP_FINALIZER)
         {

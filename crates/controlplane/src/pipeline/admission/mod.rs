@@ -43,12 +43,8 @@ impl Admission<'_> {
         match self.kind() {
             ("", "secrets") => configuration::default_secret(object),
             ("", "services") => service::default(object),
-            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => {
-                crate::registry::crd::default(object)
-            }
-            (crate::auth::rbac::GROUP, plural) => {
-                crate::auth::default(crate::auth::rbac::GROUP, plural, object)
-            }
+            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => crate::registry::crd::default(object),
+            (crate::auth::rbac::GROUP, plural) => crate::auth::default(crate::auth::rbac::GROUP, plural, object),
             _ => crate::registry::builtin::prepare::complete(&self.target.resource, object),
         }
     }
@@ -58,9 +54,7 @@ impl Admission<'_> {
         match self.kind() {
             ("", "namespaces") => namespace::mutate(self, object),
             ("", "services") => service::mutate(self, object)?,
-            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => {
-                definition::mutate(self, object)
-            }
+            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => definition::mutate(self, object),
             _ => {}
         }
         Ok(())
@@ -72,9 +66,7 @@ impl Admission<'_> {
             ("", "secrets") => configuration::validate_secret(self.old, object),
             ("", "configmaps") => configuration::validate_config_map(self.old, object),
             ("", "services") => service::validate(self, object),
-            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => {
-                definition::validate(self, object)
-            }
+            (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => definition::validate(self, object),
             (crate::auth::rbac::GROUP, _) => {
                 rbac::admit(self, object)?;
                 Vec::new()

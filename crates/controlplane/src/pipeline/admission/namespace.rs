@@ -28,12 +28,7 @@ pub(super) fn mutate(admission: &Admission<'_>, object: &mut Value) {
 pub(super) fn delete(object: &Value) -> Result<(), StatusError> {
     let name = metadata::text(object, "name");
     if PROTECTED.contains(&name) {
-        return Err(StatusError::forbidden(
-            "",
-            "namespaces",
-            name,
-            "this namespace may not be deleted",
-        ));
+        return Err(StatusError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
     }
     Ok(())
 }

@@ -38,10 +38,7 @@ impl TypeRef {
 
 /// Definitions of these types and of everything they refer to, by name. References read
 /// `#<prefix>/<name>`; `prefix` is such as `/definitions`.
-pub fn definitions(
-    types: impl IntoIterator<Item = TypeRef>,
-    prefix: &'static str,
-) -> Map<String, Value> {
+pub fn definitions(types: impl IntoIterator<Item = TypeRef>, prefix: &'static str) -> Map<String, Value> {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = prefix.into();
     let mut generator = settings.into_generator();
@@ -100,9 +97,7 @@ fn relax(name: &str, definition: &mut Value) {
 fn allow_empty(name: &str, definition: &mut Value) {
     if short(name) == "core.v1.Toleration" {
         for field in ["effect", "operator"] {
-            if let Some(Value::Array(values)) =
-                definition.pointer_mut(&format!("/properties/{field}/enum"))
-            {
+            if let Some(Value::Array(values)) = definition.pointer_mut(&format!("/properties/{field}/enum")) {
                 values.insert(0, "".into());
             }
         }
@@ -126,15 +121,9 @@ fn drop_descriptions(definition: &mut Value) {
 
 /// A definition's name without the package prefix, as the tables of facts use it: `core.v1.ConfigMap`.
 fn short(name: &str) -> &str {
-    const PREFIXES: [&str; 3] = [
-        "io.k8s.api.",
-        "io.k8s.apiextensions-apiserver.pkg.apis.",
-        "io.k8s.apimachinery.pkg.apis.",
-    ];
-    PREFIXES
-        .iter()
-        .find_map(|prefix| name.strip_prefix(prefix))
-        .unwrap_or(name)
+    const PREFIXES: [&str; 3] =
+        ["io.k8s.api.", "io.k8s.apiextensions-apiserver.pkg.apis.", "io.k8s.apimachinery.pkg.apis."];
+    PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 type Facts = HashMap<&'static str, Vec<(&'static str, &'static str)>>;
@@ -151,16 +140,13 @@ fn parse_facts(text: &'static str) -> Facts {
     facts
 }
 
-static MERGE_FACTS: LazyLock<Facts> =
-    LazyLock::new(|| parse_facts(include_str!("merge_facts.txt")));
+static MERGE_FACTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("merge_facts.txt")));
 static DEFAULTS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("defaults.txt")));
 static ENUMS: LazyLock<Facts> = LazyLock::new(|| parse_facts(include_str!("enums.txt")));
 
 fn add_enums(name: &str, definition: &mut Value) {
     for (field, values) in ENUMS.get(short(name)).into_iter().flatten() {
-        let property = definition
-            .get_mut("properties")
-            .and_then(|p| p.get_mut(*field));
+        let property = definition.get_mut("properties").and_then(|p| p.get_mut(*field));
         let (target, values) = match values.strip_prefix("[]") {
             Some(values) => (property.and_then(|p| p.get_mut("items")), values),
             None => (property, *values),
@@ -188,9 +174,7 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
     for (field, facts) in MERGE_FACTS.get(short(name)).into_iter().flatten() {
         let target = match *field {
             "." => Some(&mut *definition),
-            field => definition
-                .get_mut("properties")
-                .and_then(|p| p.get_mut(field)),
+            field => definition.get_mut("properties").and_then(|p| p.get_mut(field)),
         };
         let Some(Value::Object(schema)) = target else {
             continue;
@@ -198,9 +182,7 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
         for fact in facts.split(' ') {
             match fact.split_once(':') {
                 Some(("list", kind)) => {
-                    let (kind, keys) = kind
-                        .split_once(':')
-                        .map_or((kind, None), |(kind, keys)| (kind, Some(keys)));
+                    let (kind, keys) = kind.split_once(':').map_or((kind, None), |(kind, keys)| (kind, Some(keys)));
                     schema.insert("x-kubernetes-list-type".into(), kind.into());
                     if let Some(keys) = keys {
                         let keys: Vec<&str> = keys.split(',').collect();
@@ -211,9 +193,7 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
                     schema.insert("x-kubernetes-map-type".into(), kind.into());
                 }
                 Some(("patch", strategy)) => {
-                    let (strategy, key) = strategy
-                        .split_once(':')
-                        .map_or((strategy, None), |(s, key)| (s, Some(key)));
+                    let (strategy, key) = strategy.split_once(':').map_or((strategy, None), |(s, key)| (s, Some(key)));
                     schema.insert("x-kubernetes-patch-strategy".into(), strategy.into());
                     if let Some(key) = key {
                         schema.insert("x-kubernetes-patch-merge-key".into(), key.into());
@@ -227,12 +207,8 @@ fn add_merge_facts(name: &str, definition: &mut Value) {
 
 fn add_defaults(name: &str, definition: &mut Value) {
     for (field, default) in DEFAULTS.get(short(name)).into_iter().flatten() {
-        let property = definition
-            .get_mut("properties")
-            .and_then(|p| p.get_mut(*field));
-        if let (Some(Value::Object(schema)), Ok(default)) =
-            (property, serde_json::from_str::<Value>(default))
-        {
+        let property = definition.get_mut("properties").and_then(|p| p.get_mut(*field));
+        if let (Some(Value::Object(schema)), Ok(default)) = (property, serde_json::from_str::<Value>(default)) {
             schema.insert("default".into(), default);
         }
     }
@@ -248,8 +224,7 @@ mod tests {
         let all = definitions(super::super::kinds::all_types(), "/definitions");
         for facts in [&*MERGE_FACTS, &*DEFAULTS, &*ENUMS] {
             for (kind, fields) in facts {
-                let Some((_, definition)) = all.iter().find(|(name, _)| short(name) == *kind)
-                else {
+                let Some((_, definition)) = all.iter().find(|(name, _)| short(name) == *kind) else {
                     continue;
                 };
                 for (field, rest) in fields {
@@ -260,15 +235,9 @@ mod tests {
             }
         }
         for (kind, fields) in &*DEFAULTS {
-            assert!(
-                all.keys().any(|name| short(name) == *kind),
-                "{kind} is not served"
-            );
+            assert!(all.keys().any(|name| short(name) == *kind), "{kind} is not served");
             for (field, value) in fields {
-                assert!(
-                    serde_json::from_str::<Value>(value).is_ok(),
-                    "{kind}.{field}"
-                );
+                assert!(serde_json::from_str::<Value>(value).is_ok(), "{kind}.{field}");
             }
         }
     }
@@ -295,7 +264,8 @@ mod tests {
         assert_eq!(object["spec"]["type"], "ClusterIP");
         assert_eq!(object["spec"]["ports"][0]["protocol"], "TCP");
         assert_eq!(service.validate(&object, None), []);
-        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "Yg=="}});
+        let mut secret =
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "Yg=="}});
         let schema = compile(TypeRef::of::<Secret>());
         schema.apply_defaults(&mut secret);
         assert_eq!(secret["type"], "Opaque");

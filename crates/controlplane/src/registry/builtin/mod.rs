@@ -25,10 +25,7 @@ use kinds::Kind;
 static RESOURCES: LazyLock<Vec<Arc<Resource>>> = LazyLock::new(|| {
     let kinds = kinds::kinds();
     let untold = Arc::new(Value::Null);
-    kinds
-        .into_iter()
-        .map(|kind| Arc::new(describe(&kind, &untold)))
-        .collect()
+    kinds.into_iter().map(|kind| Arc::new(describe(&kind, &untold))).collect()
 });
 
 /// Descriptors of everything that is served without a CustomResourceDefinition. Made once and shared.
@@ -49,11 +46,7 @@ fn describe(kind: &Kind, untold: &Arc<Value>) -> Resource {
         short_names: owned(kind.short_names),
         categories: owned(kind.categories),
         namespaced: kind.namespaced,
-        verbs: if kind.review {
-            vec!["create"]
-        } else {
-            Resource::ALL_VERBS.to_vec()
-        },
+        verbs: if kind.review { vec!["create"] } else { Resource::ALL_VERBS.to_vec() },
         status: kind.status,
         scale: kind.scale.then(|| ScalePaths {
             spec_replicas: ".spec.replicas".to_owned(),
@@ -71,9 +64,8 @@ fn describe(kind: &Kind, untold: &Arc<Value>) -> Resource {
         stored_as: kind.stored_as.clone(),
         identity: String::new(),
         generation: kind.generation,
-        deprecation: (kind.group.is_empty() && kind.plural == "endpoints").then(|| {
-            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()
-        }),
+        deprecation: (kind.group.is_empty() && kind.plural == "endpoints")
+            .then(|| "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()),
         group_priority: group_priority(kind.group),
     }
 }
@@ -101,35 +93,17 @@ const GROUP_ORDER: [&str; 17] = [
 
 /// Place of a group in discovery; custom groups come after all built-in ones.
 pub fn group_priority(group: &str) -> i32 {
-    GROUP_ORDER
-        .iter()
-        .position(|known| *known == group)
-        .and_then(|at| i32::try_from(at).ok())
-        .unwrap_or(1000)
+    GROUP_ORDER.iter().position(|known| *known == group).and_then(|at| i32::try_from(at).ok()).unwrap_or(1000)
 }
 
-static TYPES: LazyLock<HashMap<(String, String, String), definitions::TypeRef>> =
-    LazyLock::new(|| {
-        let key = |kind: &Kind| {
-            (
-                kind.group.to_owned(),
-                kind.version.to_owned(),
-                kind.kind.to_owned(),
-            )
-        };
-        kinds::kinds()
-            .iter()
-            .map(|kind| (key(kind), kind.schema))
-            .collect()
-    });
+static TYPES: LazyLock<HashMap<(String, String, String), definitions::TypeRef>> = LazyLock::new(|| {
+    let key = |kind: &Kind| (kind.group.to_owned(), kind.version.to_owned(), kind.kind.to_owned());
+    kinds::kinds().iter().map(|kind| (key(kind), kind.schema)).collect()
+});
 
 /// Name of the OpenAPI definition of a built-in resource's kind, such as `io.k8s.api.core.v1.ConfigMap`.
 pub fn definition_name(resource: &Resource) -> Option<String> {
-    let key = (
-        resource.group.clone(),
-        resource.version.clone(),
-        resource.kind.clone(),
-    );
+    let key = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
     TYPES.get(&key).map(definitions::TypeRef::name)
 }
 
@@ -141,11 +115,7 @@ pub fn openapi_definitions<'a>(
     prefix: &'static str,
 ) -> Map<String, Value> {
     let types = resources.into_iter().filter_map(|resource| {
-        let key = (
-            resource.group.clone(),
-            resource.version.clone(),
-            resource.kind.clone(),
-        );
+        let key = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
         TYPES.get(&key).copied()
     });
     definitions::definitions(types.chain(kinds::shared_types()), prefix)
@@ -160,11 +130,7 @@ mod tests {
     fn every_resource_is_described_once_and_compiles() {
         let mut seen = HashSet::new();
         for resource in resources() {
-            assert!(seen.insert((
-                resource.group.clone(),
-                resource.version.clone(),
-                resource.plural.clone()
-            )));
+            assert!(seen.insert((resource.group.clone(), resource.version.clone(), resource.plural.clone())));
             assert!(definition_name(&resource).is_some(), "{resource:?}");
             let root = resource.schema.root();
             assert!(

@@ -11,12 +11,7 @@ use crate::registry::Resource;
 /// To a built-in type null is "not given". CustomResourceDefinitions and ControllerRevisions carry JSON of others, so
 /// they keep theirs, as custom resources do.
 pub fn drop_nulls(resource: &Resource, object: &mut Value) {
-    if !resource.custom
-        && !matches!(
-            resource.kind.as_str(),
-            "CustomResourceDefinition" | "ControllerRevision"
-        )
-    {
+    if !resource.custom && !matches!(resource.kind.as_str(), "CustomResourceDefinition" | "ControllerRevision") {
         without_nulls(object);
     }
 }
@@ -46,26 +41,18 @@ pub fn complete(resource: &Resource, object: &mut Value) {
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("apps", "DaemonSet") => {
-            complete_strategy(
-                object.pointer_mut("/spec/updateStrategy"),
-                json!({"maxSurge": 0, "maxUnavailable": 1}),
-            );
+            complete_strategy(object.pointer_mut("/spec/updateStrategy"), json!({"maxSurge": 0, "maxUnavailable": 1}));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("apps", "StatefulSet") => {
-            complete_strategy(
-                object.pointer_mut("/spec/updateStrategy"),
-                json!({"partition": 0}),
-            );
+            complete_strategy(object.pointer_mut("/spec/updateStrategy"), json!({"partition": 0}));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
         ("batch", "Job") => {
             complete_job(object.get_mut("spec"));
             complete_pod_spec(object.pointer_mut("/spec/template/spec"));
         }
-        ("batch", "CronJob") => {
-            complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec"))
-        }
+        ("batch", "CronJob") => complete_pod_spec(object.pointer_mut("/spec/jobTemplate/spec/template/spec")),
         ("networking.k8s.io", "NetworkPolicy") => complete_network_policy(object),
         _ => {}
     }
@@ -110,26 +97,15 @@ fn set_default(target: Option<&mut Value>, field: &str, default: impl FnOnce() -
 }
 
 fn text(value: &Value, field: &str) -> String {
-    value
-        .get(field)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn complete_pod_spec(spec: Option<&mut Value>) {
     let Some(spec) = spec else { return };
     for list in ["containers", "initContainers", "ephemeralContainers"] {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             let image = text(container, "image");
-            set_default(Some(container), "imagePullPolicy", || {
-                pull_policy(&image).into()
-            });
+            set_default(Some(container), "imagePullPolicy", || pull_policy(&image).into());
         }
     }
 }
@@ -179,17 +155,8 @@ fn complete_network_policy(policy: &mut Value) {
     let Some(spec) = policy.get_mut("spec") else {
         return;
     };
-    let egress = spec
-        .get("egress")
-        .and_then(Value::as_array)
-        .is_some_and(|rules| !rules.is_empty());
-    set_default(Some(spec), "policyTypes", || {
-        if egress {
-            json!(["Ingress", "Egress"])
-        } else {
-            json!(["Ingress"])
-        }
-    });
+    let egress = spec.get("egress").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty());
+    set_default(Some(spec), "policyTypes", || if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
 }
 
 #[cfg(test)]
@@ -218,10 +185,7 @@ mod tests {
             deployment["spec"]["strategy"],
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
         );
-        assert_eq!(
-            deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"],
-            "IfNotPresent"
-        );
+        assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"], "IfNotPresent");
         assert_eq!(deployment["spec"]["replicas"], 1);
     }
 

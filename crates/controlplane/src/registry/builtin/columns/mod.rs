@@ -14,17 +14,15 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub(super) use self::core::{
-    config_maps, endpoint_slices, endpoints, events, namespaces, nodes, persistent_volume_claims,
-    persistent_volumes, pod_templates, resource_quotas, secrets, service_accounts, services,
-    storage_classes,
+    config_maps, endpoint_slices, endpoints, events, namespaces, nodes, persistent_volume_claims, persistent_volumes,
+    pod_templates, resource_quotas, secrets, service_accounts, services, storage_classes,
 };
 pub(super) use policy::{
-    admission_bindings, bindings, disruption_budgets, ingress_classes, ingresses, leases,
-    mutating_policies, network_policies, priority_classes, validating_policies, webhooks,
+    admission_bindings, bindings, disruption_budgets, ingress_classes, ingresses, leases, mutating_policies,
+    network_policies, priority_classes, validating_policies, webhooks,
 };
 pub(super) use workloads::{
-    autoscalers, cron_jobs, daemon_sets, deployments, jobs, pods, replica_controllers,
-    stateful_sets,
+    autoscalers, cron_jobs, daemon_sets, deployments, jobs, pods, replica_controllers, stateful_sets,
 };
 
 /// What a kind shows that has no columns of its own.
@@ -53,9 +51,7 @@ fn at<'a>(object: &'a Value, pointer: &str) -> Option<&'a Value> {
 
 /// The text at a pointer, empty where there is none.
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    at(object, pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    at(object, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The text at a pointer, or a placeholder.
@@ -72,15 +68,11 @@ fn number(object: &Value, pointer: &str) -> i64 {
 }
 
 fn flag(object: &Value, pointer: &str) -> bool {
-    at(object, pointer)
-        .and_then(Value::as_bool)
-        .unwrap_or(false)
+    at(object, pointer).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    at(object, pointer)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    at(object, pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// Number of entries of a map or list.
@@ -101,12 +93,7 @@ fn joined<T: AsRef<str>>(parts: &[T]) -> Value {
     if parts.is_empty() {
         return NONE.into();
     }
-    parts
-        .iter()
-        .map(AsRef::as_ref)
-        .collect::<Vec<&str>>()
-        .join(",")
-        .into()
+    parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(",").into()
 }
 
 /// A map of labels as `a=b,c=d`.
@@ -131,10 +118,5 @@ fn selector(object: &Value, pointer: &str) -> Value {
 
 /// One field of all containers of a pod template.
 fn containers(object: &Value, pointer: &str, field: &str) -> Value {
-    joined(
-        &items(object, pointer)
-            .iter()
-            .map(|c| text(c, field))
-            .collect::<Vec<_>>(),
-    )
+    joined(&items(object, pointer).iter().map(|c| text(c, field)).collect::<Vec<_>>())
 }

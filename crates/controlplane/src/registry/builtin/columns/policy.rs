@@ -3,16 +3,12 @@
 use apimachinery::table::Column;
 use serde_json::Value;
 
-use super::{
-    NONE, UNSET, at, flag, items, joined, number, selector, size, string, text, text_or, wide,
-};
+use super::{NONE, UNSET, at, flag, items, joined, number, selector, size, string, text, text_or, wide};
 
 /// Role and cluster role bindings.
 pub(in super::super) fn bindings() -> Vec<Column> {
     vec![
-        string("Role", |o, _| {
-            format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()
-        }),
+        string("Role", |o, _| format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name")).into()),
         Column::age(),
         wide("Users", |o, _| subjects(o, "User")),
         wide("Groups", |o, _| subjects(o, "Group")),
@@ -33,25 +29,17 @@ fn subjects(binding: &Value, kind: &str) -> Value {
 }
 
 pub(in super::super) fn leases() -> Vec<Column> {
-    vec![
-        string("Holder", |o, _| text(o, "/spec/holderIdentity").into()),
-        Column::age(),
-    ]
+    vec![string("Holder", |o, _| text(o, "/spec/holderIdentity").into()), Column::age()]
 }
 
 /// Validating and mutating webhook configurations.
 pub(in super::super) fn webhooks() -> Vec<Column> {
-    vec![
-        Column::computed("Webhooks", "integer", 0, |o, _| size(o, "/webhooks").into()),
-        Column::age(),
-    ]
+    vec![Column::computed("Webhooks", "integer", 0, |o, _| size(o, "/webhooks").into()), Column::age()]
 }
 
 pub(in super::super) fn validating_policies() -> Vec<Column> {
     vec![
-        Column::computed("Validations", "integer", 0, |o, _| {
-            size(o, "/spec/validations").into()
-        }),
+        Column::computed("Validations", "integer", 0, |o, _| size(o, "/spec/validations").into()),
         string("ParamKind", |o, _| param_kind(o)),
         Column::age(),
     ]
@@ -59,9 +47,7 @@ pub(in super::super) fn validating_policies() -> Vec<Column> {
 
 pub(in super::super) fn mutating_policies() -> Vec<Column> {
     vec![
-        Column::computed("Mutations", "integer", 0, |o, _| {
-            size(o, "/spec/mutations").into()
-        }),
+        Column::computed("Mutations", "integer", 0, |o, _| size(o, "/spec/mutations").into()),
         string("ParamKind", |o, _| param_kind(o)),
         Column::age(),
     ]
@@ -79,12 +65,9 @@ pub(in super::super) fn admission_bindings() -> Vec<Column> {
     vec![
         string("PolicyName", |o, _| text(o, "/spec/policyName").into()),
         string("ParamRef", |o, _| match at(o, "/spec/paramRef") {
-            Some(reference) if !text(reference, "/namespace").is_empty() => format!(
-                "{}/{}",
-                text(reference, "/namespace"),
-                text(reference, "/name")
-            )
-            .into(),
+            Some(reference) if !text(reference, "/namespace").is_empty() => {
+                format!("{}/{}", text(reference, "/namespace"), text(reference, "/name")).into()
+            }
             Some(reference) => text_or(reference, "/name", UNSET),
             None => UNSET.into(),
         }),
@@ -96,38 +79,18 @@ pub(in super::super) fn ingresses() -> Vec<Column> {
     vec![
         string("Class", |o, _| text_or(o, "/spec/ingressClassName", NONE)),
         string("Hosts", |o, _| {
-            let hosts: Vec<&str> = items(o, "/spec/rules")
-                .iter()
-                .map(|r| text(r, "/host"))
-                .filter(|h| !h.is_empty())
-                .collect();
-            if hosts.is_empty() {
-                "*".into()
-            } else {
-                joined(&hosts)
-            }
+            let hosts: Vec<&str> =
+                items(o, "/spec/rules").iter().map(|r| text(r, "/host")).filter(|h| !h.is_empty()).collect();
+            if hosts.is_empty() { "*".into() } else { joined(&hosts) }
         }),
         string("Address", |o, _| {
             let ingress = items(o, "/status/loadBalancer/ingress").iter();
             let addresses: Vec<&str> = ingress
-                .map(|i| {
-                    if text(i, "/ip").is_empty() {
-                        text(i, "/hostname")
-                    } else {
-                        text(i, "/ip")
-                    }
-                })
+                .map(|i| if text(i, "/ip").is_empty() { text(i, "/hostname") } else { text(i, "/ip") })
                 .collect();
             addresses.join(",").into()
         }),
-        string("Ports", |o, _| {
-            if size(o, "/spec/tls") > 0 {
-                "80, 443"
-            } else {
-                "80"
-            }
-            .into()
-        }),
+        string("Ports", |o, _| if size(o, "/spec/tls") > 0 { "80, 443" } else { "80" }.into()),
         Column::age(),
     ]
 }
@@ -136,13 +99,9 @@ pub(in super::super) fn ingress_classes() -> Vec<Column> {
     vec![
         string("Controller", |o, _| text(o, "/spec/controller").into()),
         string("Parameters", |o, _| match at(o, "/spec/parameters") {
-            Some(p) if !text(p, "/apiGroup").is_empty() => format!(
-                "{}.{}/{}",
-                text(p, "/kind"),
-                text(p, "/apiGroup"),
-                text(p, "/name")
-            )
-            .into(),
+            Some(p) if !text(p, "/apiGroup").is_empty() => {
+                format!("{}.{}/{}", text(p, "/kind"), text(p, "/apiGroup"), text(p, "/name")).into()
+            }
             Some(p) => format!("{}/{}", text(p, "/kind"), text(p, "/name")).into(),
             None => NONE.into(),
         }),
@@ -151,21 +110,14 @@ pub(in super::super) fn ingress_classes() -> Vec<Column> {
 }
 
 pub(in super::super) fn network_policies() -> Vec<Column> {
-    vec![
-        string("Pod-Selector", |o, _| selector(o, "/spec/podSelector")),
-        Column::age(),
-    ]
+    vec![string("Pod-Selector", |o, _| selector(o, "/spec/podSelector")), Column::age()]
 }
 
 pub(in super::super) fn disruption_budgets() -> Vec<Column> {
     vec![
         string("Min Available", |o, _| bound_of(o, "/spec/minAvailable")),
-        string("Max Unavailable", |o, _| {
-            bound_of(o, "/spec/maxUnavailable")
-        }),
-        Column::computed("Allowed Disruptions", "integer", 0, |o, _| {
-            number(o, "/status/disruptionsAllowed").into()
-        }),
+        string("Max Unavailable", |o, _| bound_of(o, "/spec/maxUnavailable")),
+        Column::computed("Allowed Disruptions", "integer", 0, |o, _| number(o, "/status/disruptionsAllowed").into()),
         Column::age(),
     ]
 }
@@ -181,12 +133,8 @@ fn bound_of(budget: &Value, pointer: &str) -> Value {
 pub(in super::super) fn priority_classes() -> Vec<Column> {
     vec![
         Column::computed("Value", "integer", 0, |o, _| number(o, "/value").into()),
-        Column::computed("Global-Default", "boolean", 0, |o, _| {
-            flag(o, "/globalDefault").into()
-        }),
+        Column::computed("Global-Default", "boolean", 0, |o, _| flag(o, "/globalDefault").into()),
         Column::age(),
-        string("PreemptionPolicy", |o, _| {
-            text(o, "/preemptionPolicy").into()
-        }),
+        string("PreemptionPolicy", |o, _| text(o, "/preemptionPolicy").into()),
     ]
 }

@@ -53,34 +53,9 @@ pub(super) fn access() -> Vec<Kind> {
             columns::bindings,
         )
         .cluster(),
-        kind(
-            RBAC,
-            "v1",
-            "clusterroles",
-            "ClusterRole",
-            &[],
-            of!(rbac::ClusterRole),
-            columns::created_at,
-        )
-        .cluster(),
-        kind(
-            RBAC,
-            "v1",
-            "rolebindings",
-            "RoleBinding",
-            &[],
-            of!(rbac::RoleBinding),
-            columns::bindings,
-        ),
-        kind(
-            RBAC,
-            "v1",
-            "roles",
-            "Role",
-            &[],
-            of!(rbac::Role),
-            columns::created_at,
-        ),
+        kind(RBAC, "v1", "clusterroles", "ClusterRole", &[], of!(rbac::ClusterRole), columns::created_at).cluster(),
+        kind(RBAC, "v1", "rolebindings", "RoleBinding", &[], of!(rbac::RoleBinding), columns::bindings),
+        kind(RBAC, "v1", "roles", "Role", &[], of!(rbac::Role), columns::created_at),
         kind(
             AUTHENTICATION,
             "v1",
@@ -234,27 +209,11 @@ pub(super) fn machinery() -> Vec<Kind> {
         )
         .extension()
         .generation(),
-        kind(
-            "coordination.k8s.io",
-            "v1",
-            "leases",
-            "Lease",
-            &[],
-            of!(coordination::Lease),
-            columns::leases,
-        ),
+        kind("coordination.k8s.io", "v1", "leases", "Lease", &[], of!(coordination::Lease), columns::leases),
         Kind {
             stored_as: Some(CORE_EVENTS),
-            ..kind(
-                "events.k8s.io",
-                "v1",
-                "events",
-                "Event",
-                &["ev"],
-                of!(events::Event),
-                columns::events,
-            )
-            .fields(NEW_EVENT_FIELDS)
+            ..kind("events.k8s.io", "v1", "events", "Event", &["ev"], of!(events::Event), columns::events)
+                .fields(NEW_EVENT_FIELDS)
         },
     ]
 }
@@ -288,17 +247,9 @@ pub(super) fn infrastructure() -> Vec<Kind> {
         )
         .cluster()
         .generation(),
-        kind(
-            NETWORKING,
-            "v1",
-            "ingresses",
-            "Ingress",
-            &["ing"],
-            of!(networking::Ingress),
-            columns::ingresses,
-        )
-        .status()
-        .generation(),
+        kind(NETWORKING, "v1", "ingresses", "Ingress", &["ing"], of!(networking::Ingress), columns::ingresses)
+            .status()
+            .generation(),
         kind(
             NETWORKING,
             "v1",

@@ -144,9 +144,5 @@ pub(super) fn shared_types() -> Vec<TypeRef> {
 /// Every type that is described.
 #[cfg(test)]
 pub(super) fn all_types() -> Vec<TypeRef> {
-    kinds()
-        .iter()
-        .map(|kind| kind.schema)
-        .chain(shared_types())
-        .collect()
+    kinds().iter().map(|kind| kind.schema).chain(shared_types()).collect()
 }
