@@ -105,11 +105,12 @@ impl Bind {
                     Some(other) if !self.same_provider(other).await? => return Err(already_bound(api, other)),
                     _ => {}
                 },
-                Some(owner) => match find(bindings, owner) {
-                    Some(other) => return Err(already_bound(api, other)),
-                    // Orphaned by an unbind, under another name: objects are there, but nobody claims them.
-                    None => {}
-                },
+                // Without such a binding: orphaned by an unbind, under another name. Objects are there, nobody claims them.
+                Some(owner) => {
+                    if let Some(other) = find(bindings, owner) {
+                        return Err(already_bound(api, other));
+                    }
+                }
                 None => return Err(CliError::ForeignCrd { crd: api }),
             }
         }

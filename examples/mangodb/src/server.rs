@@ -172,8 +172,11 @@ impl Store {
     }
 }
 
+/// Key, value (`None`: removed) and what follows.
+type Record<'a> = (String, Option<&'a [u8]>, &'a [u8]);
+
 /// The first record of `bytes` and what follows it; `None` at the end or at a record that was cut off by a crash.
-fn record(bytes: &[u8]) -> Option<(String, Option<&[u8]>, &[u8])> {
+fn record(bytes: &[u8]) -> Option<Record<'_>> {
     let (key_length, rest) = bytes.split_first_chunk::<4>()?;
     let (value_length, rest) = rest.split_first_chunk::<4>()?;
     let key_length = u32::from_le_bytes(*key_length) as usize;
