@@ -171,6 +171,18 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
         }
     }
 
+    // A copy that the agent made at the very moment when its name was no longer wanted: the list had no uid yet.
+    for ((resource, name), object) in &existing {
+        let known = entries
+            .iter()
+            .any(|entry| entry.group == resource.group && entry.resource == resource.resource && entry.name == *name);
+        let ours = is_provider_copy(object, input.contract_namespace);
+        if !known && ours && !barred.contains(&((*resource).clone(), (*name).to_owned())) {
+            let owner = Some(ClaimOwner::Consumer);
+            entries.push(entry(input, resource, name, owner, Some(object), None));
+        }
+    }
+
     entries.sort();
     let left_out = entries.len().saturating_sub(MAX_CLAIMED_OBJECTS);
     if left_out > 0 {

@@ -209,3 +209,17 @@ fn nothing_accepted_nothing_granted() {
     world.previous.clear();
     assert_eq!(world.run(), Outcome::default());
 }
+
+#[test]
+fn a_copy_made_while_its_name_was_given_up_stays_listed_until_it_is_gone() {
+    // The list had the name without uid; then the agent made the copy, and the referring object changed its mind.
+    let mark = json!({"labels": {"kube-bind.io/owner": "consumer"}, "annotations": {"kube-bind.io/cluster-namespace": "cluster-x"}});
+    let mut world = World::new(by_token("Consumer"), &["new"]).secret("old", "u1", mark);
+    world.previous = World::new(by_token("Consumer"), &["old"]).run().entries;
+    assert_eq!(lines(&world.run()), ["new Some(Consumer) - - None", "old Some(Consumer) u1 1 None"]);
+    let secrets = GroupResource::new("", "secrets");
+    assert!(world.run().grants.write[&secrets].contains("old"), "so that the agent can take it away");
+    // Somebody else's object is never listed that way.
+    let foreign = World::new(by_token("Consumer"), &["new"]).secret("old", "u1", json!({}));
+    assert_eq!(lines(&foreign.run()), ["new Some(Consumer) - - None"]);
+}

@@ -20,7 +20,7 @@ use std::{
 };
 
 use contract::{Claim, Consent, Direction};
-use kube_bind_api::{ClaimState, ClaimedObject, GroupResource};
+use kube_bind_api::{ClaimOwner, ClaimState, ClaimedObject, GroupResource};
 use kube_client::{Api, Informer, ObjectKey, Outcome, WorkQueue};
 use parking_lot::Mutex;
 use tokio_util::sync::DropGuard;
@@ -263,7 +263,8 @@ impl ClaimSync {
         let selection = Selection::of(selecting.iter().filter_map(|i| state.states.get(*i).copied()));
         let way = state.way(key, &selecting);
         let copy = consumer.present().is_some_and(|c| c.copy);
-        let unreferred = state.index.seen_unreferred(key) || (copy && state.suspect(key));
+        let copy_there = entry.as_ref().is_some_and(|e| e.owner == Some(ClaimOwner::Consumer) && e.uid.is_some());
+        let unreferred = state.index.seen_unreferred(key) || ((copy || copy_there) && state.suspect(key));
         Some(Item {
             selection,
             way,

@@ -1,0 +1,344 @@
+//! Every right is needed, and none is missing. A broad story is played; then each grant of the agent, of the consumer's
+//! credential and of the backend must have allowed something that nothing else allowed, or stand in a table with a reason.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kube_client::api::{FieldManager, Subresource};
+use kube_client::store::ObjectKey;
+use serde_json::{Value, json};
+use testkit::eventually;
+use testkit::rights::{Findings, Witness, compare};
+use testkit::service::Service;
+use testkit::site::{Site, bindings, core, crds, ours};
+use testkit::world::World;
+
+/// Watches are ended by the API server after minutes; then an informer lists again.
+const AGAIN: &str = "informers list before they watch, and after every 410";
+
+/// What the agent holds and this story does not need.
+const AGENT: &[(&str, &str)] = &[];
+
+/// What a consumer's credential holds and this story does not need.
+const CREDENTIAL: &[(&str, &str)] = &[];
+
+/// What the backend holds and this story does not need.
+const BACKEND: &[(&str, &str)] = &[];
+
+async fn gone(site: &Site, resource: &kube_client::resource::Resource, namespace: &str, name: &str) {
+    eventually(&format!("{namespace}/{name} is gone"), async || match site.get(resource, namespace, name).await {
+        None => Ok(()),
+        Some(object) => Err(object.to_string()),
+    })
+    .await;
+}
+
+async fn there(site: &Site, resource: &kube_client::resource::Resource, namespace: &str, name: &str) -> Value {
+    eventually(&format!("{namespace}/{name} is there"), async || {
+        site.get(resource, namespace, name).await.ok_or("no".to_owned())
+    })
+    .await
+}
+
+async fn running(site: &Site, service: &Service, namespace: &str, name: &str) {
+    eventually(&format!("{namespace}/{name} is Running"), async || {
+        let object = site.get(&service.resource(), namespace, name).await.unwrap_or_default();
+        if object["status"]["phase"] == "Running" { Ok(()) } else { Err(object.to_string()) }
+    })
+    .await;
+}
+
+async fn set_claims(world: &World, name: &str, state: &str) {
+    let here = &world.consumers[0].site;
+    let binding = here.get(&bindings(), "", name).await.unwrap();
+    let mut claims = binding["spec"]["permissionClaims"].clone();
+    for claim in claims.as_array_mut().unwrap() {
+        claim["state"] = json!(state);
+    }
+    here.patch(&bindings(), "", name, &json!({"spec": {"permissionClaims": claims}})).await;
+}
+
+/// The API that the story is about: claims of all sorts, in both directions.
+fn broad(seed: u64) -> Service {
+    Service::new(seed)
+        .with_field("inputSecret", json!({"type": "string"}))
+        .with_claim(json!({"group": "", "resource": "secrets", "owner": "Consumer", "verbs": ["read"], "selector": {"references": [{"jsonPath": {"name": ".spec.inputSecret"}}]}}))
+        .with_claim(json!({"group": "", "resource": "configmaps", "owner": "Consumer", "verbs": ["read"], "selector": {"namedResources": [{"name": "settings"}]}}))
+        .with_claim(json!({"group": "", "resource": "configmaps", "owner": "Provider", "verbs": ["create"], "selector": {"labelSelector": {"matchLabels": {"share": "yes"}}}}))
+}
+
+/// Bind, use, change, reject, accept, restart, delete.
+async fn first_half(world: &mut World, service: &Service, second: &Service, isolated: &Service) {
+    let here = &world.consumers[0].site;
+    here.namespace("team").await;
+    for (namespace, name) in [("default", "input"), ("team", "team-input")] {
+        here.apply(
+            &core("secrets"),
+            &json!({"metadata": {"name": name, "namespace": namespace}, "stringData": {"in": "one"}}),
+        )
+        .await;
+    }
+    here.apply(
+        &core("configmaps"),
+        &json!({"metadata": {"name": "settings", "namespace": "default"}, "data": {"a": "1"}}),
+    )
+    .await;
+    let _ = world.bind_offering(0, 0, &service.plural).await.ok();
+    let _ = world.bind_offering(0, 0, &second.plural).await.ok();
+    let _ = world.bind(0, 1).await.ok();
+    let provider = &world.providers[0].site;
+    for (namespace, name, input) in [("default", "one", "input"), ("team", "two", "team-input")] {
+        let mut object = service.object(namespace, name, &format!("{name}-token"));
+        object["spec"]["inputSecret"] = json!(input);
+        here.apply(&service.resource(), &object).await;
+        running(here, service, namespace, name).await;
+        there(here, &core("secrets"), namespace, &format!("{name}-token")).await;
+        there(here, &core("services"), namespace, name).await;
+    }
+    let mapped = world.copy(0, "one").await.unwrap()["metadata"]["namespace"].as_str().unwrap().to_owned();
+    there(provider, &core("secrets"), &mapped, "input").await;
+    there(provider, &core("configmaps"), &mapped, "settings").await;
+    let labels = json!({"share": "yes", "kube-bind.io/owner": "provider"});
+    provider
+        .apply(
+            &core("configmaps"),
+            &json!({"metadata": {"name": "shared", "namespace": mapped, "labels": labels}, "data": {"a": "1"}}),
+        )
+        .await;
+    there(here, &core("configmaps"), "default", "shared").await;
+
+    // Other bindings: same provider and namespace, and a cluster-scoped kind of another provider.
+    here.apply(&second.resource(), &second.object("default", "other", "other-token")).await;
+    running(here, second, "default", "other").await;
+    here.apply(&isolated.resource(), &isolated.object("", "wide", "wide-token")).await;
+    running(here, isolated, "", "wide").await;
+    here.patch(&isolated.resource(), "", "wide", &json!({"spec": {"size": 3}})).await;
+
+    // Changes on both sides.
+    here.patch(&service.resource(), "default", "one", &json!({"spec": {"size": 7}})).await;
+    here.patch(&core("secrets"), "default", "input", &json!({"data": {"in": "Mg=="}})).await;
+    here.patch(&core("configmaps"), "default", "settings", &json!({"data": {"a": "2"}})).await;
+    provider.patch(&core("secrets"), &mapped, "one-token", &json!({"data": {"token": "bmV3"}})).await;
+    provider.patch(&core("configmaps"), &mapped, "shared", &json!({"data": {"a": "2"}})).await;
+    eventually("all changes have travelled", async || {
+        let seen = [
+            provider.get(&service.resource(), &mapped, "one").await.unwrap_or_default()["spec"]["size"] == 7,
+            provider.get(&core("secrets"), &mapped, "input").await.unwrap_or_default()["data"]["in"] == "Mg==",
+            provider.get(&core("configmaps"), &mapped, "settings").await.unwrap_or_default()["data"]["a"] == "2",
+            here.get(&core("secrets"), "default", "one-token").await.unwrap_or_default()["data"]["token"] == "bmV3",
+            here.get(&core("configmaps"), "default", "shared").await.unwrap_or_default()["data"]["a"] == "2",
+        ];
+        if seen == [true; 5] { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
+
+    // Consent taken back and given again.
+    set_claims(world, &service.plural, "Rejected").await;
+    for (kind, name) in [("secrets", "one-token"), ("services", "one"), ("configmaps", "shared")] {
+        gone(here, &core(kind), "default", name).await;
+    }
+    gone(provider, &core("secrets"), &mapped, "input").await;
+    gone(provider, &core("configmaps"), &mapped, "settings").await;
+    set_claims(world, &service.plural, "Accepted").await;
+    there(here, &core("secrets"), "default", "one-token").await;
+    there(provider, &core("secrets"), &mapped, "input").await;
+    there(provider, &core("configmaps"), &mapped, "settings").await;
+}
+
+/// The provider makes another token for the only consumer and puts it where the agent looks for it.
+async fn rotate(provider: &Site) {
+    let contracts = provider.list(&ours("clusterbindings", "ClusterBinding")).await;
+    let contract = contracts[0]["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let annotations = json!({"kubernetes.io/service-account.name": "kube-binder"});
+    let token = json!({"metadata": {"name": "next", "namespace": contract, "annotations": annotations}, "type": "kubernetes.io/service-account-token"});
+    provider.apply(&core("secrets"), &token).await;
+    let token = eventually("another token", async || {
+        let secret = provider.get(&core("secrets"), &contract, "next").await.unwrap_or_default();
+        secret["data"]["token"].as_str().map(decode).ok_or(secret.to_string())
+    })
+    .await;
+    let reference = &contracts[0]["spec"]["kubeconfigSecretRef"];
+    let (name, key) = (reference["name"].as_str().unwrap(), reference["key"].as_str().unwrap());
+    let secret = provider.get(&core("secrets"), &contract, name).await.unwrap();
+    let mut kubeconfig = apimachinery::yaml::document(&decode(secret["data"][key].as_str().unwrap())).unwrap();
+    kubeconfig["users"][0]["user"]["token"] = json!(token);
+    let data = STANDARD.encode(apimachinery::yaml::write(&kubeconfig));
+    provider.patch(&core("secrets"), &contract, name, &json!({"data": {key: data}})).await;
+}
+
+/// Waits until the agent has the new token.
+async fn rotated(world: &World) {
+    let provider = &world.providers[0].site;
+    let next =
+        provider.list(&core("secrets")).await.into_iter().find(|secret| secret["metadata"]["name"] == "next").unwrap();
+    let token = decode(next["data"]["token"].as_str().unwrap());
+    eventually("the agent carries the new credential over", async || {
+        let secrets = world.consumers[0].site.list(&core("secrets")).await;
+        let found = secrets
+            .iter()
+            .filter_map(|secret| secret["data"]["kubeconfig"].as_str())
+            .any(|text| decode(text).contains(&token));
+        if found { Ok(()) } else { Err(format!("{} Secrets", secrets.len())) }
+    })
+    .await;
+}
+
+fn decode(text: &str) -> String {
+    String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()
+}
+
+/// Restarts, rotation, deletions, another consumer, unbinding in both ways.
+async fn second_half(world: &mut World, service: &Service, second: &Service, isolated: &Service) {
+    world.consumer().stop_agent().await;
+    world.provider().stop_backend().await;
+    world.provider().start_backend().await;
+    rotate(&world.providers[0].site).await;
+    world.consumer().start_agent().await;
+    rotated(world).await;
+    let (here, provider) = (&world.consumers[0].site, &world.providers[0].site);
+    let copy = world.copy(0, "one").await.unwrap();
+    let mapped = copy["metadata"]["namespace"].as_str().unwrap().to_owned();
+
+    // The owner of a claimed object takes it away and brings it back; what refers to it goes. A deletion that nobody saw
+    // proves nothing, so wait until the agent is at work again.
+    here.patch(&core("secrets"), "default", "input", &json!({"data": {"in": "Mw=="}})).await;
+    eventually("the agent is at work again", async || {
+        let secret = provider.get(&core("secrets"), &mapped, "input").await.unwrap_or_default();
+        if secret["data"]["in"] == "Mw==" { Ok(()) } else { Err(secret["data"].to_string()) }
+    })
+    .await;
+    here.delete(&core("secrets"), "default", "input").await;
+    gone(provider, &core("secrets"), &mapped, "input").await;
+    provider.delete(&core("configmaps"), &mapped, "shared").await;
+    gone(here, &core("configmaps"), "default", "shared").await;
+    here.delete(&core("configmaps"), "default", "settings").await;
+    gone(provider, &core("configmaps"), &mapped, "settings").await;
+
+    // Definitions taken away by hand come back, and follow the provider.
+    here.delete(&crds(), "", &second.crd_name()).await;
+    eventually("the API is served again", async || {
+        let object = second.object("default", "other", "other-token");
+        let key = ObjectKey::of(&object).unwrap();
+        let applied =
+            here.api.apply(&second.resource(), &key, &object, FieldManager("scenario"), Subresource::Main).await;
+        applied.map(|_| ()).map_err(|error| error.to_string())
+    })
+    .await;
+    running(here, second, "default", "other").await;
+
+    here.delete(&service.resource(), "default", "one").await;
+    gone(here, &service.resource(), "default", "one").await;
+    gone(provider, &service.resource(), &mapped, "one").await;
+    gone(here, &core("secrets"), "default", "one-token").await;
+    here.delete(&isolated.resource(), "", "wide").await;
+    gone(here, &isolated.resource(), "", "wide").await;
+    here.delete(&core("namespaces"), "", "team").await;
+    gone(here, &core("namespaces"), "", "team").await;
+    here.apply(&isolated.resource(), &isolated.object("", "wide", "wide-token")).await;
+    running(here, isolated, "", "wide").await;
+
+    world.add_consumer().await;
+    let _ = world.bind_offering(1, 0, &service.plural).await.ok();
+    let other = &world.consumers[1];
+    other.site.apply(&service.resource(), &service.object("default", "three", "three-token")).await;
+    running(&other.site, service, "default", "three").await;
+    there(&other.site, &core("secrets"), "default", "three-token").await;
+
+    let person = &world.consumers[0].person;
+    let _ = person.bind(&["unbind", &second.plural, "--orphan"], "").await.ok();
+    let _ = person.bind(&["unbind", &isolated.plural, "--delete-objects"], "").await.ok();
+    let (here, provider) = (&world.consumers[0].site, &world.providers[0].site);
+    let mut object = service.object("default", "four", "four-token");
+    object["spec"]["inputSecret"] = json!("late");
+    here.apply(
+        &core("secrets"),
+        &json!({"metadata": {"name": "late", "namespace": "default"}, "stringData": {"in": "one"}}),
+    )
+    .await;
+    here.apply(&service.resource(), &object).await;
+    running(here, service, "default", "four").await;
+    there(here, &core("secrets"), "default", "four-token").await;
+    there(provider, &core("secrets"), &mapped, "late").await;
+    let _ = person.bind(&["unbind", &service.plural, "--delete-objects"], "").await.ok();
+}
+
+/// Fails for what is needless and not excused, and for what was refused.
+fn judge(who: &str, findings: &Findings, excused: &[(&str, &str)]) -> Vec<String> {
+    let excused: BTreeMap<&str, &str> = excused.iter().copied().collect();
+    let mut faults = Vec::new();
+    for line in findings.needless() {
+        let how = if findings.used.contains(&line) { "something else always allows it too" } else { "never used" };
+        match excused.get(line.as_str()) {
+            Some(reason) => eprintln!("{who} keeps {line:?} ({how}): {reason}"),
+            None => faults.push(format!("{who} does not need {line:?}: {how}")),
+        }
+    }
+    for line in &findings.details {
+        faults.push(format!("{who} tried in vain: {line}"));
+    }
+    for line in &findings.by_default {
+        if !line.starts_with("get /")
+            && !line.contains(".authorization.k8s.io")
+            && !line.contains(".authentication.k8s.io")
+        {
+            faults.push(format!("{who} did what no generated role allows: {line}"));
+        }
+    }
+    faults
+}
+
+#[tokio::test]
+async fn every_right_is_needed_and_none_is_missing() {
+    let service = broad(71);
+    let second = Service::new(72);
+    let isolated = Service::new(73).without_claims().cluster_scoped();
+    let mut world = World::new(super::PROGRAM, service.clone()).await;
+    world.add_provider(isolated.clone()).await;
+    world.offer(0, second.clone()).await;
+    let watched = [&world.consumers[0].site, &world.providers[0].site, &world.providers[1].site];
+    let [consumer, provider, other] = watched.map(|site| (site.record.clone(), Witness::start(site.api.clone())));
+    first_half(&mut world, &service, &second, &isolated).await;
+    second_half(&mut world, &service, &second, &isolated).await;
+    let last = ours("clusterbindings", "ClusterBinding");
+    eventually("the contract of the first consumer has ended", async || {
+        let left = world.providers[0].site.names(&last).await;
+        if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+
+    let names = [&service, &second, &isolated]
+        .map(|service| (service.crd_name(), service.plural.clone(), service.group.clone()));
+    let plain = move |text: &str| {
+        let mut text = text.to_owned();
+        for (crd, plural, group) in &names {
+            text = text
+                .replace(&format!("{plural}/status.{group}"), "<kinds>/status")
+                .replace(crd, "<kinds>")
+                .replace(plural, "<binding>");
+        }
+        text
+    };
+    let agent = |user: &str| user == "system:serviceaccount:kube-bind:konnector";
+    let backend = |user: &str| user == "system:serviceaccount:kube-bind:backend";
+    let credential = |user: &str| user.ends_with(":kube-binder");
+    let of = |(record, grants): (&testkit::rights::Record, &testkit::rights::Grants), who: &dyn Fn(&str) -> bool| {
+        let mut grants = grants.clone();
+        grants.retain(|grant, _| who(&grant.user));
+        compare(&grants, &record.uses(who), &plain)
+    };
+    let consumer = (consumer.0, consumer.1.grants());
+    let provider = (provider.0, provider.1.grants());
+    let other = (other.0, other.1.grants());
+    let at = |(record, grants): &'_ (std::sync::Arc<testkit::rights::Record>, testkit::rights::Grants),
+              who: &dyn Fn(&str) -> bool| of((record.as_ref(), grants), who);
+    let mut faults = judge("the agent", &at(&consumer, &agent), AGENT);
+    faults.extend(judge(
+        "the consumer's credential",
+        &at(&provider, &credential).and(at(&other, &credential)),
+        CREDENTIAL,
+    ));
+    faults.extend(judge("the backend", &at(&provider, &backend).and(at(&other, &backend)), BACKEND));
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+    world.end().await;
+}
