@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use kube::discovery::{ApiCapabilities, ApiResource, Discovery, Scope};
+use kube::discovery::ApiResource;
 use serde_json::Value;
 
 use crate::stage::Stage;
@@ -135,32 +135,33 @@ impl Hand {
     async fn ourselves(&self, args: &[&str]) -> Result<String> {
         let config = kube::config::Kubeconfig::read_from(&self.kubeconfig)?;
         let client = kube::Client::try_from(kube::Config::from_custom_kubeconfig(config, &Default::default()).await?)?;
-        let discovery = Discovery::new(client.clone()).run().await?;
+        let served = served(&client).await?;
         match args {
             ["get", what, rest @ ..] => {
                 let all = rest.contains(&"-A");
                 let yaml = rest.windows(2).any(|pair| pair == ["-o", "yaml"]);
                 if *what == "-f" {
                     let object = self.read(rest.first().copied().unwrap_or_default())?;
-                    let (resource, namespaced) = resource_of_kind(&discovery, &object)?;
+                    let one = of_kind(&served, &object)?;
                     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-                    return get(&client, &resource, namespaced && !all, Some(name), yaml).await;
+                    return get(&client, &one.resource, one.namespaced && !all, Some(name), yaml).await;
                 }
-                let (resource, namespaced) = resource_named(&discovery, what)?;
+                let one = named(&served, what)?;
                 let name = rest.first().copied().filter(|word| !word.starts_with('-'));
-                get(&client, &resource, namespaced && !all, name, yaml).await
+                get(&client, &one.resource, one.namespaced && !all, name, yaml).await
             }
             [verb @ ("apply" | "create"), "-f", file] => {
                 let object = self.read(file)?;
-                let (resource, _) = resource_of_kind(&discovery, &object)?;
+                let resource = &of_kind(&served, &object)?.resource;
                 let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-                let api: Api<DynamicObject> = Api::namespaced_with(client, "default", &resource);
+                let api: Api<DynamicObject> = Api::namespaced_with(client, "default", resource);
                 if *verb == "apply" {
                     api.patch(&name, &PatchParams::apply("kube-bind-demo").force(), &Patch::Apply(&object)).await?;
                 } else {
                     api.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
                 }
-                Ok(format!("{}.{}/{name} created\n", resource.kind.to_lowercase(), resource.group))
+                let dot = if resource.group.is_empty() { "" } else { "." };
+                Ok(format!("{}{dot}{}/{name} created\n", resource.kind.to_lowercase(), resource.group))
             }
             _ => bail!("without kubectl, only get, apply -f and create -f can be played"),
         }
@@ -183,29 +184,43 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-fn resource_named(discovery: &Discovery, name: &str) -> Result<(ApiResource, bool)> {
-    let known = |(resource, _): &(ApiResource, ApiCapabilities)| {
-        resource.plural == name || resource.kind.to_lowercase() == name
-    };
-    let alias = if name == "apibindings" { "apiservicebindings" } else { name };
-    let find = |wanted: &str| {
-        let mut all = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
-        all.find(|(resource, _)| resource.plural == wanted)
-    };
-    let found = find(alias)
-        .or_else(|| discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources).find(known));
-    found
-        .map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced))
-        .with_context(|| format!("the server doesn't have a resource type {name:?}"))
+/// A kind that the server serves, and the names under which it can be asked for.
+struct Served {
+    resource: ApiResource,
+    namespaced: bool,
+    names: Vec<String>,
 }
 
-fn resource_of_kind(discovery: &Discovery, object: &Value) -> Result<(ApiResource, bool)> {
+/// Everything that the server serves, the core group first.
+async fn served(client: &kube::Client) -> Result<Vec<Served>> {
+    let mut lists = vec![client.list_core_api_resources("v1").await?];
+    for group in client.list_api_groups().await?.groups {
+        let Some(preferred) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else { continue };
+        lists.push(client.list_api_group_resources(&preferred.group_version).await?);
+    }
+    let mut all = Vec::new();
+    for list in lists {
+        let (group, version) = list.group_version.rsplit_once('/').unwrap_or(("", &list.group_version));
+        for resource in list.resources.into_iter().filter(|resource| !resource.name.contains('/')) {
+            let mut names = vec![resource.name.clone(), resource.singular_name, resource.kind.to_lowercase()];
+            names.extend(resource.short_names.unwrap_or_default());
+            let api_version = list.group_version.clone();
+            let (group, version) = (group.to_owned(), version.to_owned());
+            let resource_of = ApiResource { group, version, api_version, kind: resource.kind, plural: resource.name };
+            all.push(Served { resource: resource_of, namespaced: resource.namespaced, names });
+        }
+    }
+    Ok(all)
+}
+
+fn named<'a>(served: &'a [Served], name: &str) -> Result<&'a Served> {
+    let found = served.iter().find(|one| one.names.iter().any(|known| known == name));
+    found.with_context(|| format!("the server doesn't have a resource type {name:?}"))
+}
+
+fn of_kind<'a>(served: &'a [Served], object: &Value) -> Result<&'a Served> {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let mut all = discovery.groups().flat_map(kube::discovery::ApiGroup::recommended_resources);
-    let found = all.find(|(resource, _)| resource.kind == kind);
-    found
-        .map(|(resource, capabilities)| (resource, capabilities.scope == Scope::Namespaced))
-        .with_context(|| format!("no matches for kind {kind:?}"))
+    served.iter().find(|one| one.resource.kind == kind).with_context(|| format!("no matches for kind {kind:?}"))
 }
 
 /// A list or an object, as the server's Table or as YAML.
