@@ -16,6 +16,7 @@ use crate::agent;
 use crate::args::AgentArgs;
 use crate::changes::Changes;
 use crate::cluster::{Cluster, Permission, kinds, text};
+use crate::commands::unbind;
 use crate::errors::CliError;
 use crate::kubeconfig::{endpoint, kubeconfig_of};
 use crate::manifest::Request;
@@ -105,11 +106,10 @@ impl Bind {
                     Some(other) if !self.same_provider(other).await? => return Err(already_bound(api, other)),
                     _ => {}
                 },
-                // Without such a binding: orphaned by an unbind, under another name. Objects are there, nobody claims them.
+                // Without such a binding its objects belong to a contract that only that name continues.
                 Some(owner) => {
-                    if let Some(other) = find(bindings, owner) {
-                        return Err(already_bound(api, other));
-                    }
+                    let orphaned = CliError::OrphanedCrd { crd: api.clone(), binding: owner.to_owned() };
+                    return Err(find(bindings, owner).map_or(orphaned, |other| already_bound(api, other)));
                 }
                 None => return Err(CliError::ForeignCrd { crd: api }),
             }
@@ -129,6 +129,7 @@ impl Bind {
 
     /// Writes and waits; on failure or Ctrl-C nothing of this run stays.
     pub(crate) async fn perform(&self) -> Result<Bound, CliError> {
+        let missing = self.crds_missing().await?;
         let mut changes = Changes::default();
         let result = tokio::select! {
             result = self.write(&mut changes) => result,
@@ -137,14 +138,42 @@ impl Bind {
         match result {
             Ok(bound) => Ok(bound),
             Err(error) => {
-                let left = changes.undo().await;
-                if left.is_empty() {
-                    Err(error)
-                } else {
-                    Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") })
+                let mut left = changes.undo().await;
+                left.extend(self.remove_crds(&missing).await);
+                if left.is_empty() { Err(error) } else { Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") }) }
+            }
+        }
+    }
+
+    /// Requested kinds that have no CRD here yet, each with the name of the binding it is for.
+    async fn crds_missing(&self) -> Result<Vec<(String, String)>, CliError> {
+        let mut missing = Vec::new();
+        for request in &self.requests {
+            for resource in &request.spec.resources {
+                let name = resource.group_resource().crd_name();
+                if self.consumer.get(&kinds::crds(), "", &name).await?.is_none() {
+                    missing.push((name, request.name.clone()));
                 }
             }
         }
+        Ok(missing)
+    }
+
+    /// The agent leaves the CRD of a binding that goes; that of a failed bind goes too, unless somebody used it meanwhile.
+    async fn remove_crds(&self, made: &[(String, String)]) -> Vec<String> {
+        let mut left = Vec::new();
+        for (name, binding) in made {
+            let served = match self.consumer.get(&kinds::crds(), "", name).await {
+                Ok(crd) => crd.as_ref().and_then(served_resource),
+                Err(_) => None,
+            };
+            let Some(served) = served else { continue };
+            match unbind::remove_empty(&self.consumer, binding, &[served]).await {
+                Ok(used) => left.extend(used),
+                Err(_) => left.push(format!("CustomResourceDefinition {name}")),
+            }
+        }
+        left
     }
 
     async fn write(&self, changes: &mut Changes) -> Result<Bound, CliError> {

@@ -17,8 +17,8 @@ pub(crate) enum CliError {
     ServerUnreachable { url: String, reason: String },
     #[error("the provider's server {url} cannot be trusted: {reason}. Pass its CA with --server-ca-file")]
     ServerTls { url: String, reason: String },
-    #[error("the provider's server {url} does not speak TLS ({reason}). Should the URL start with http://?")]
-    ServerNoTls { url: String, reason: String },
+    #[error("the provider's server {url} does not speak TLS (it answers in plain text). Should the URL start with http://?")]
+    ServerNoTls { url: String },
     #[error("the provider's server has nothing to bind at {url}{details}. Ask the provider for the right URL")]
     NothingThere { url: String, details: String },
     #[error("{url} is not a kube-bind server: {reason}. Ask the provider for the right URL")]
@@ -93,6 +93,10 @@ pub(crate) enum CliError {
         "consumer cluster: there is a CustomResourceDefinition {crd} that does not belong to a binding, so the API cannot be bound. Remove it (its objects go with it) or bind in another cluster"
     )]
     ForeignCrd { crd: String },
+    #[error(
+        "consumer cluster: CustomResourceDefinition {crd} and its objects were left behind by the binding {binding}, which is gone. Bind it again under that name (--name {binding}), or remove the CustomResourceDefinition (its objects go with it)"
+    )]
+    OrphanedCrd { crd: String, binding: String },
     #[error(
         "consumer cluster: Secret {namespace}/{name} exists and holds something else. Remove it or choose another name with --name"
     )]

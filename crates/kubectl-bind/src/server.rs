@@ -184,6 +184,9 @@ pub(crate) fn client(url: &Url, common: &Common) -> Result<reqwest::Client, CliE
         let pem = std::fs::read(path).map_err(|error| failed(format!("the CA file {}: {error}", path.display())))?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|error| failed(format!("the CA file {}: {}", path.display(), chain(&error))))?;
+        if certificates.is_empty() {
+            return Err(failed(format!("the CA file {} holds no certificate in PEM", path.display())));
+        }
         builder = builder.tls_certs_merge(certificates);
     } else if url.scheme() == "http" {
         builder = builder.tls_certs_only([]);
@@ -200,7 +203,7 @@ pub(crate) fn unreachable(url: &Url, error: &reqwest::Error) -> CliError {
     let lower = reason.to_lowercase();
     let url = recorded_url(url);
     if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
-        CliError::ServerNoTls { url, reason }
+        CliError::ServerNoTls { url }
     } else if ["certificate", "tls", "handshake", "unknownissuer"].iter().any(|word| lower.contains(word)) {
         CliError::ServerTls { url, reason }
     } else {

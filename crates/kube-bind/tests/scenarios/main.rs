@@ -3,12 +3,22 @@
 
 mod bad_input;
 mod binding;
+mod both_ways;
+mod chooser;
 mod claims;
 mod consent;
 mod demo;
+mod deputies;
 mod dev;
+mod from_url;
+mod gitops;
 mod life;
 mod negative;
+mod plugin;
+mod provider_day;
+mod refusals;
+mod rights;
+mod seeds;
 mod sync;
 mod unbind;
 

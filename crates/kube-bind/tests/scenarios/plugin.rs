@@ -192,5 +192,14 @@ async fn status_and_claims_tell_and_decide() {
     assert!(ended.stdout.contains(&words), "{}", ended.stdout);
     assert!(world.copy(0, "two").await.is_some());
     assert!(here.list(&ours("apiservicebindings", "APIServiceBinding")).await.is_empty());
+
+    // What was left behind is taken up again under its name only.
+    let server = world.providers[0].server.as_str();
+    let _ = person.log_in(server, &world.logins[0]).await.ok();
+    let again = [server, "--template", name, "--accept-claims", "--name", "other"];
+    let (crd, mend) = (service.crd_name(), format!("--name {name}"));
+    let _ = person.bind(&again, "").await.refused(&[&crd, "left behind by the binding", &mend]);
+    let _ = person.bind(&again[..4], "").await.ok();
+    world.running("default", "two").await;
     world.end().await;
 }

@@ -169,7 +169,8 @@ async fn names_that_do_not_fit_are_refused_on_the_side_where_they_are_given() {
     assert_eq!(picture(&consumer.site).await, before);
 
     // The longest names that Kubernetes has do fit where namespaces are mapped.
-    let _ = world.bind(0, 0).await.ok();
+    let words = [server, "--template", &service.plural, "--accept-claims"];
+    let _ = consumer.person.bind(&words, "").await.ok();
     let namespace = "s".repeat(63);
     let object = "o".repeat(63);
     consumer.site.namespace(&namespace).await;

@@ -8,6 +8,7 @@ use kube_bind_api::constants::{
     ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET, LABEL_EXPORTED,
 };
 use kube_client::api::ListQuery;
+use kube_client::resource::Resource;
 use serde_json::{Value, json};
 
 use crate::args::{Common, ProviderAction};
@@ -106,10 +107,8 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
             or_none(names.join(", "))
         )));
     };
-    let mut deleted = 0;
-    if delete_objects {
-        deleted = delete_all(provider, contract).await?;
-    }
+    // Looked up before anything goes: the backend takes what belongs to the contract along.
+    let places = if delete_objects { places(provider, contract).await? } else { Vec::new() };
     // Whatever lasts is tied to the ClusterBinding; without it the backend does not bring the credential back.
     provider.delete(&kinds::cluster_bindings(), binding).await?;
     for (resource, name) in [
@@ -122,6 +121,8 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
             provider.delete(&resource, &object).await?;
         }
     }
+    // Only now: an agent with a working credential would bring them back.
+    let deleted = delete_all(provider, &places).await?;
     let objects = if delete_objects {
         format!(" {deleted} of its objects are being deleted.")
     } else {
@@ -130,27 +131,30 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
 }
 
-/// Deletes the consumer's objects in its mapped namespaces.
-async fn delete_all(provider: &Cluster, contract: &str) -> Result<usize, CliError> {
+/// The kinds of a contract and the namespaces in which its objects lie.
+async fn places(provider: &Cluster, contract: &str) -> Result<Vec<(Resource, String)>, CliError> {
     let exports = provider.list(&kinds::exports(), &ListQuery::namespace(contract)).await?;
     let mapped = provider.list(&kinds::mapped_namespaces(), &ListQuery::namespace(contract)).await?;
-    let mut deleted = 0;
+    let mut places = Vec::new();
     for export in &exports {
         let resources = export.pointer("/spec/resources").and_then(Value::as_array);
         for resource in resources.into_iter().flatten() {
             let crd = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
-            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource)
-            else {
-                continue;
-            };
-            for namespace in
-                mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty())
-            {
-                for object in provider.list(&resource, &ListQuery::namespace(namespace)).await? {
-                    provider.delete(&resource, &object).await?;
-                    deleted += 1;
-                }
-            }
+            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource) else { continue };
+            let namespaces = mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty());
+            places.extend(namespaces.map(|namespace| (resource.clone(), namespace.to_owned())));
+        }
+    }
+    Ok(places)
+}
+
+/// Deletes the objects in all places; says how many.
+async fn delete_all(provider: &Cluster, places: &[(Resource, String)]) -> Result<usize, CliError> {
+    let mut deleted = 0;
+    for (resource, namespace) in places {
+        for object in provider.list(resource, &ListQuery::namespace(namespace)).await? {
+            provider.delete(resource, &object).await?;
+            deleted += 1;
         }
     }
     Ok(deleted)

@@ -34,19 +34,24 @@ pub(crate) async fn run(
         return Err(CliError::NoBinding { name: name.to_owned(), others: status::others(&bindings) });
     };
     let kinds_bound = bound_kinds(&consumer, binding).await?;
-    let mut objects = Vec::new();
-    for resource in &kinds_bound {
-        let list = consumer.list(resource, &ListQuery::default()).await?;
-        objects.extend(list.into_iter().map(|object| (resource.clone(), object)));
-    }
+    let objects = all_objects(&consumer, &kinds_bound).await?;
     if !objects.is_empty() && !delete_objects && !orphan {
         return Err(CliError::ObjectsLeft { name: name.to_owned(), counts: counts(&objects) });
     }
-    let wait =
-        Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
-    let policy = if delete_objects { "Delete" } else { "Orphan" };
-    let patch = json!({"spec": {"deletionPolicy": policy}});
-    consumer.merge_patch(&kinds::bindings(), "", name, &patch).await?;
+    let wait = Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
+    // With nothing to lose everything goes; a provider that is away need not be waited for then.
+    let empty = !orphan && !delete_objects;
+    let connected = text(binding, "/status/phase") == "Connected";
+    let policy = if delete_objects || (empty && connected) { "Delete" } else { "Orphan" };
+    let patch = |policy: &str| json!({"spec": {"deletionPolicy": policy}});
+    consumer.merge_patch(&kinds::bindings(), "", name, &patch(policy)).await?;
+    if empty {
+        let objects = all_objects(&consumer, &kinds_bound).await?;
+        if !objects.is_empty() {
+            consumer.merge_patch(&kinds::bindings(), "", name, &patch("Orphan")).await?;
+            return Err(CliError::ObjectsLeft { name: name.to_owned(), counts: counts(&objects) });
+        }
+    }
     if delete_objects {
         for (resource, object) in &objects {
             consumer.delete(resource, object).await?;
@@ -55,7 +60,10 @@ pub(crate) async fn run(
     }
     consumer.delete(&kinds::bindings(), binding).await?;
     wait.binding_gone(binding).await?;
-    if delete_objects {
+    if empty {
+        remove_empty(&consumer, name, &kinds_bound).await?;
+    }
+    if empty || delete_objects {
         wait.crds_gone(&kinds_bound).await?;
     }
     let last = clean_up(&consumer, binding, &bindings).await?;
@@ -77,6 +85,38 @@ async fn bound_kinds(consumer: &Cluster, binding: &Value) -> Result<Vec<Resource
     let crds = consumer.list(&kinds::crds(), &ListQuery::default()).await?;
     let name = text(binding, "/metadata/name");
     Ok(crds.iter().filter(|crd| crd_owner(crd) == Some(name)).filter_map(served_resource).collect())
+}
+
+/// All objects of the kinds.
+async fn all_objects(consumer: &Cluster, kinds: &[Resource]) -> Result<Vec<(Resource, Value)>, CliError> {
+    let mut objects = Vec::new();
+    for resource in kinds {
+        let list = consumer.list(resource, &ListQuery::default()).await?;
+        objects.extend(list.into_iter().map(|object| (resource.clone(), object)));
+    }
+    Ok(objects)
+}
+
+/// Removes those of a gone binding's CRDs that have no objects; says which stay.
+pub(crate) async fn remove_empty(
+    consumer: &Cluster,
+    binding: &str,
+    kinds_bound: &[Resource],
+) -> Result<Vec<String>, CliError> {
+    let mut left = Vec::new();
+    for resource in kinds_bound {
+        let name = resource.to_string();
+        let Some(crd) = consumer.get(&kinds::crds(), "", &name).await? else { continue };
+        if crd_owner(&crd) != Some(binding) {
+            continue;
+        }
+        if consumer.list(resource, &ListQuery::default()).await?.is_empty() {
+            consumer.delete(&kinds::crds(), &crd).await?;
+        } else {
+            left.push(format!("CustomResourceDefinition {name} and its objects"));
+        }
+    }
+    Ok(left)
 }
 
 /// `2 acmedbs.acmedb.com, 1 things.example.com`.
@@ -110,11 +150,7 @@ impl Wait<'_> {
 
     async fn objects_gone(&self, kinds_bound: &[Resource]) -> Result<(), CliError> {
         loop {
-            let mut left = Vec::new();
-            for resource in kinds_bound {
-                let list = self.consumer.list(resource, &ListQuery::default()).await?;
-                left.extend(list.into_iter().map(|object| (resource.clone(), object)));
-            }
+            let left = all_objects(self.consumer, kinds_bound).await?;
             if left.is_empty() {
                 return Ok(());
             }
