@@ -159,15 +159,23 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
     }
     // A name leaves only after its object is gone: the agent still has to clean up with its rights.
     for ((resource, name), before) in &previous {
-        if wanted.contains_key(&(resource.clone(), name.clone())) || before.deleted == Some(true) {
+        if wanted.contains_key(&(resource.clone(), name.clone())) {
             continue;
         }
         let Some(uid) = &before.uid else { continue };
         let object = existing.get(&(resource, name.as_str())).copied();
+        if before.deleted == Some(true) {
+            if by_label(input, resource) {
+                bury(&mut entries, &mut barred, before, object);
+            }
+            continue;
+        }
         let still_there = object.is_some_and(|object| text(object, "/metadata/uid") == Some(uid));
         let unknown = object.is_none() && !input.fresh && !input.deleted_uids.contains(uid);
         if still_there || unknown {
             entries.push(entry(input, resource, name, before.owner, object, Some(before)));
+        } else if by_label(input, resource) {
+            bury(&mut entries, &mut barred, before, object);
         }
     }
 
@@ -191,12 +199,35 @@ pub fn evaluate(input: &Input<'_>) -> Outcome {
             previous
                 .contains_key(&(GroupResource::new(entry.group.clone(), entry.resource.clone()), entry.name.clone()))
         };
-        entries.sort_by_key(|entry| !known(entry));
+        entries.sort_by_key(|entry| (!known(entry), entry.deleted == Some(true)));
         entries.truncate(MAX_CLAIMED_OBJECTS);
         entries.sort();
     }
     let grants = grants(&entries, &barred);
     Outcome { entries, grants, left_out, problems: problems.into_iter().collect() }
+}
+
+/// Whether objects of a kind come to the consumer by their labels. Then nothing refers to them, and an entry that leaves
+/// with its object would prove nothing: it stays, as the evidence that the object was deleted.
+fn by_label(input: &Input<'_>, resource: &GroupResource) -> bool {
+    input
+        .claims
+        .iter()
+        .any(|claim| claim.resource() == resource && claim.labels().is_some() && claim.direction().to_consumer())
+}
+
+/// Keeps an entry as evidence of a deletion; whatever has the name now is not granted.
+fn bury(
+    entries: &mut Vec<ClaimedObject>,
+    barred: &mut BTreeSet<(GroupResource, String)>,
+    before: &ClaimedObject,
+    object: Option<&Value>,
+) {
+    if object.is_some() {
+        let resource = GroupResource::new(before.group.clone(), before.resource.clone());
+        barred.insert((resource, before.name.clone()));
+    }
+    entries.push(ClaimedObject { resource_version: None, deleted: Some(true), ..before.clone() });
 }
 
 fn wanted<'a>(input: &Input<'a>, problems: &mut BTreeSet<Problem>) -> BTreeMap<(GroupResource, String), Wanted<'a>> {

@@ -223,3 +223,26 @@ fn a_copy_made_while_its_name_was_given_up_stays_listed_until_it_is_gone() {
     let foreign = World::new(by_token("Consumer"), &["new"]).secret("old", "u1", json!({}));
     assert_eq!(lines(&foreign.run()), ["new Some(Consumer) - - None"]);
 }
+
+#[test]
+fn an_object_that_came_by_its_label_and_was_deleted_is_said_to_be_deleted() {
+    let labelled = json!({"labels": {"share": "yes", "kube-bind.io/owner": "provider"}});
+    let claims = || accepted(Some("Provider"), json!({"labelSelector": {"matchLabels": {"share": "yes"}}}));
+    let first = World::new(claims(), &[]).secret("s", "u1", labelled.clone()).run();
+    assert_eq!(lines(&first), ["s Some(Provider) u1 1 None"]);
+    let mut gone = World::new(claims(), &[]);
+    gone.previous = first.entries.clone();
+    assert_eq!(lines(&gone.run()), ["s Some(Provider) u1 1 None"], "not seen, perhaps not looked");
+    gone.deleted.insert("u1".into());
+    let told = gone.run();
+    assert_eq!(lines(&told), ["s Some(Provider) u1 - Some(true)"]);
+    // It stays, and what has the name now is not given away unless it is labelled too.
+    let secrets = GroupResource::new("", "secrets");
+    let mut other = World::new(claims(), &[]).secret("s", "u2", json!({}));
+    other.previous = told.entries.clone();
+    assert_eq!(lines(&other.run()), ["s Some(Provider) u1 - Some(true)"]);
+    assert!(other.run().grants.read.get(&secrets).is_none_or(|names| !names.contains("s")));
+    let mut again = World::new(claims(), &[]).secret("s", "u3", labelled);
+    again.previous = told.entries;
+    assert_eq!(lines(&again.run()), ["s Some(Provider) u3 1 None"]);
+}

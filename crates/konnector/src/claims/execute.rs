@@ -271,7 +271,11 @@ impl ClaimSync {
             }
             Reason::OwnerDeleted => {
                 let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(false) };
-                let source = self.api.get_opt(resource, &ObjectKey::new(&place, &key.name)).await?;
+                let source = match self.api.get_opt(resource, &ObjectKey::new(&place, &key.name)).await {
+                    // Something else has the name now, and it is not for us: the one that was is gone, as the list says.
+                    Err(error) if error.is_forbidden() => None,
+                    answer => answer?,
+                };
                 let deleted = item.entry.as_ref().and_then(|e| e.uid.as_deref());
                 Ok(source.is_none_or(|s| s["metadata"]["uid"].as_str() != deleted))
             }
