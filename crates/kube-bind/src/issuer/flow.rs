@@ -302,7 +302,7 @@ impl Flow {
         let over =
             Step::Refuse("This login is over or was begun in another browser. Start again from the application.");
         let Some(session) = self.sessions.get(browser) else { return over };
-        if !self.interactions.get(interaction).is_some_and(|known| known.browser == browser) {
+        if self.interactions.get(interaction).is_none_or(|known| known.browser != browser) {
             return over;
         }
         let Some(done) = self.interactions.remove(interaction) else { return over };
