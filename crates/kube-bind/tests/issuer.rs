@@ -1,5 +1,7 @@
 //! The development issuer over HTTP: what a browser and a backend see, and what they are refused.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop anywhere")]
+
 use std::collections::HashMap;
 
 use base64::Engine;
