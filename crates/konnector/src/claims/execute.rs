@@ -185,7 +185,7 @@ impl ClaimSync {
         resource: &Resource,
         deletion: &Deletion,
     ) -> Result<Outcome, ApiError> {
-        if !self.still_meant(key, item, deletion.reason(), resource).await? {
+        if !self.still_meant(key, item, deletion.reason(), resource, Way::Here).await? {
             tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
             self.state.lock().index.forget_evidence(key);
             return Ok(Outcome::Done);
@@ -231,7 +231,7 @@ impl ClaimSync {
             self.forget(key);
             return Ok(Outcome::Done);
         };
-        if !self.still_meant(key, item, deletion.reason(), resource).await? {
+        if !self.still_meant(key, item, deletion.reason(), resource, Way::There).await? {
             tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
             self.state.lock().index.forget_evidence(key);
             return Ok(Outcome::Done);
@@ -242,13 +242,14 @@ impl ClaimSync {
         Ok(Outcome::Done)
     }
 
-    /// Fresh reads before a deletion: each intent is checked against what the API servers say now.
+    /// Fresh reads before a deletion of the copy on one side: each intent is checked against what the API servers say now.
     async fn still_meant(
         &self,
         key: &ItemKey,
         item: &Item,
         reason: Reason,
         resource: &Resource,
+        copy: Way,
     ) -> Result<bool, ApiError> {
         let live = self.consumer.api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.binding)).await?;
         let Some(Ok(binding)) = live.map(serde_json::from_value::<APIServiceBinding>) else { return Ok(false) };
@@ -258,7 +259,7 @@ impl ClaimSync {
         match reason {
             Reason::ClaimRejected => Ok(self.all_rejected(key, item, &binding)),
             Reason::ReferrerGone => self.nothing_refers(key).await,
-            Reason::OwnerDeleted if item.way == Way::There => {
+            Reason::OwnerDeleted if copy == Way::There => {
                 let live = self.consumer.api.get_opt(resource, &ObjectKey::new(&key.namespace, &key.name)).await;
                 match live {
                     Ok(live) => Ok(live.is_none_or(|l| {
