@@ -208,9 +208,12 @@ pub async fn log_in_and_bind(
                 .filter(|what| page.text().contains(&format!("Your {what}")));
             tell(&format!("page {:?} ({}): [Allow]", page.title(), reads.collect::<Vec<_>>().join(", ")));
             page = browser.press(&page, "Allow", &[]).await?;
-        } else if page.form_with("Bind").is_ok() {
-            tell(&format!("page {:?}: [Bind]", page.title()));
-            page = browser.press(&page, "Bind", &[]).await?;
+        } else if let Ok(form) = page.form_with("Bind") {
+            // The question whether a contract shall move to this cluster.
+            let moving = form.fields.iter().any(|(name, _)| name == "move");
+            let fill: &[(&str, &str)] = if moving { &[("move", "yes")] } else { &[] };
+            tell(&format!("page {:?}: {}[Bind]", page.title(), if moving { "move it here, " } else { "" }));
+            page = browser.press(&page, "Bind", fill).await?;
         } else {
             break;
         }

@@ -140,7 +140,11 @@ impl Bind {
             Err(error) => {
                 let mut left = changes.undo().await;
                 left.extend(self.remove_crds(&missing).await);
-                if left.is_empty() { Err(error) } else { Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") }) }
+                if left.is_empty() {
+                    Err(error)
+                } else {
+                    Err(CliError::Leftovers { error: Box::new(error), left: left.join(", ") })
+                }
             }
         }
     }

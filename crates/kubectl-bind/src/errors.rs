@@ -17,7 +17,9 @@ pub(crate) enum CliError {
     ServerUnreachable { url: String, reason: String },
     #[error("the provider's server {url} cannot be trusted: {reason}. Pass its CA with --server-ca-file")]
     ServerTls { url: String, reason: String },
-    #[error("the provider's server {url} does not speak TLS (it answers in plain text). Should the URL start with http://?")]
+    #[error(
+        "the provider's server {url} does not speak TLS (it answers in plain text). Should the URL start with http://?"
+    )]
     ServerNoTls { url: String },
     #[error("the provider's server has nothing to bind at {url}{details}. Ask the provider for the right URL")]
     NothingThere { url: String, details: String },

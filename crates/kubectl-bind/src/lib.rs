@@ -20,6 +20,7 @@ mod cluster;
 mod commands;
 mod consent;
 mod errors;
+mod held;
 mod kubeconfig;
 mod logins;
 mod manifest;

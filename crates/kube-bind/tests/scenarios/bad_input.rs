@@ -20,7 +20,10 @@ async fn each_mistake_gets_one_clear_message_and_writes_nothing() {
     let issuer = world.providers[0].server.replace(|c: char| c.is_ascii_digit(), "");
     let _ = issuer;
     let _ = person.bind(&[&format!("{server}/no/such/page"), "--skip-browser"], "").await.refused(&["/no/such/page"]);
-    let _ = person.bind(&[&format!("{server}/exports/no-such-offering"), "--skip-browser"], "").await.refused(&["no-such-offering"]);
+    let _ = person
+        .bind(&[&format!("{server}/exports/no-such-offering"), "--skip-browser"], "")
+        .await
+        .refused(&["no-such-offering"]);
     // TLS where there is none.
     let _ = person.bind(&[&server.replace("http://", "https://"), "--skip-browser"], "").await.refused(&["TLS"]);
 
@@ -36,13 +39,18 @@ async fn each_mistake_gets_one_clear_message_and_writes_nothing() {
 
     // Files: missing, malformed, of another kind, none given.
     let remote = file(world.folder(), "remote", &text);
-    let apiservice = async |manifest: &str| person.bind(&["apiservice", "-f", manifest, "--remote-kubeconfig", &remote, "--accept-claims"], "").await;
+    let apiservice = async |manifest: &str| {
+        person.bind(&["apiservice", "-f", manifest, "--remote-kubeconfig", &remote, "--accept-claims"], "").await
+    };
     let _ = apiservice("/no/such/file.yaml").await.refused(&["/no/such/file.yaml"]);
     let malformed = file(world.folder(), "malformed.yaml", "kind: [unclosed");
     let _ = apiservice(&malformed).await.refused(&["malformed.yaml"]);
     let other = file(world.folder(), "other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n");
     let _ = apiservice(&other).await.refused(&["ConfigMap", "APIServiceExportRequest"]);
-    let _ = person.bind(&["apiservice", "http://127.0.0.1:1/x.yaml", "--remote-kubeconfig", &remote], "").await.refused(&["https"]);
+    let _ = person
+        .bind(&["apiservice", "http://127.0.0.1:1/x.yaml", "--remote-kubeconfig", &remote], "")
+        .await
+        .refused(&["https"]);
     let _ = person.bind(&["unbind", "no-such-binding"], "").await.refused(&["no-such-binding"]);
     let _ = person.bind(&["claims", "accept", "no-such-binding"], "").await.refused(&["no-such-binding"]);
     let _ = person.bind(&["templates", "--server", &server], "").await.refused(&["login"]);

@@ -2,11 +2,11 @@
 //! two providers do not see each other.
 
 use serde_json::json;
+use std::time::Duration;
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
 use testkit::{eventually, stays};
-use std::time::Duration;
 
 #[tokio::test]
 async fn a_bound_api_works_like_any_other() {
@@ -15,7 +15,10 @@ async fn a_bound_api_works_like_any_other() {
     let person = &world.consumers[0].person;
     // Served at once: the command returns only then.
     let object = world.make("default", "one", "one-token").await;
-    assert_eq!(object["status"]["observedGeneration"], object["metadata"]["generation"], "translated to this side's generation");
+    assert_eq!(
+        object["status"]["observedGeneration"], object["metadata"]["generation"],
+        "translated to this side's generation"
+    );
     let copy = world.copy(0, "one").await.unwrap();
     assert_eq!(copy["spec"], object["spec"]);
     assert_ne!(copy["metadata"]["namespace"], "default", "not the provider's own namespace");
@@ -34,7 +37,11 @@ async fn a_bound_api_works_like_any_other() {
         let header: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
         assert_eq!(header, ["NAME", "EXPORT", "PHASE", "AGE"], "{table}");
         let row: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
-        assert_eq!(row[..3], [service.plural.as_str(), &format!("{}/kubernetes", world.providers[0].server), "Connected"], "{table}");
+        assert_eq!(
+            row[..3],
+            [service.plural.as_str(), &format!("{}/kubernetes", world.providers[0].server), "Connected"],
+            "{table}"
+        );
     }
     // The same bind again changes nothing.
     let before = world.consumers[0].site.get(&bindings(), "", &service.plural).await.unwrap();
@@ -55,10 +62,18 @@ async fn the_phase_tells_the_truth_while_the_provider_is_away() {
     world.phase(&service.plural, "Disconnected").await;
     let gone = service.object("default", "before", "before-token");
     world.consumers[0].site.delete(&service.resource(), "default", "before").await;
-    world.consumers[0].site.apply(&service.resource(), &service.object("default", "meanwhile", "meanwhile-token")).await;
+    world.consumers[0]
+        .site
+        .apply(&service.resource(), &service.object("default", "meanwhile", "meanwhile-token"))
+        .await;
     // The object stays until its copy is really gone.
     stays("the deleted object waits for its copy", Duration::from_secs(1), async || {
-        world.consumers[0].site.get(&service.resource(), "default", "before").await.map(|_| ()).ok_or_else(|| gone.to_string())
+        world.consumers[0]
+            .site
+            .get(&service.resource(), "default", "before")
+            .await
+            .map(|_| ())
+            .ok_or_else(|| gone.to_string())
     })
     .await;
     world.provider().site.restart().await;
@@ -93,7 +108,11 @@ async fn two_providers_live_side_by_side_and_a_second_of_the_same_api_is_refused
     world.add_provider(first.clone()).await;
     let before = world.consumers[0].site.get(&bindings(), "", &first.plural).await.unwrap();
     let refused = world.bind(0, 2).await.refused(&[&first.plural]);
-    assert!(refused.stdout.contains(&world.providers[0].server) || refused.stdout.contains("Provider 1 Inc."), "it names the first: {}", refused.stdout);
+    assert!(
+        refused.stdout.contains(&world.providers[0].server) || refused.stdout.contains("Provider 1 Inc."),
+        "it names the first: {}",
+        refused.stdout
+    );
     let after = world.consumers[0].site.get(&bindings(), "", &first.plural).await.unwrap();
     assert_eq!(before["spec"], after["spec"]);
     world.end().await;
@@ -116,7 +135,10 @@ async fn two_consumers_do_not_meet() {
     })
     .await;
     for consumer in &world.consumers {
-        eventually("the token arrived", async || consumer.site.get(&core("secrets"), "default", "same-token").await.ok_or_else(|| "no Secret".to_owned())).await;
+        eventually("the token arrived", async || {
+            consumer.site.get(&core("secrets"), "default", "same-token").await.ok_or_else(|| "no Secret".to_owned())
+        })
+        .await;
     }
     let contracts = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await;
     assert_eq!(contracts.len(), 2);
@@ -145,7 +167,10 @@ async fn a_labelled_and_granted_crd_is_an_offering() {
     })
     .await;
     assert!(ended.stdout.contains("Added APIs:"), "{}", ended.stdout);
-    world.consumers[0].site.apply(&other.resource(), &json!({"metadata": {"name": "free", "namespace": "default"}, "spec": {"size": 3}})).await;
+    world.consumers[0]
+        .site
+        .apply(&other.resource(), &json!({"metadata": {"name": "free", "namespace": "default"}, "spec": {"size": 3}}))
+        .await;
     eventually("it has a copy at the provider", async || {
         let copies = provider.site.list(&other.resource()).await;
         if copies.iter().any(|copy| copy["spec"]["size"] == 3) { Ok(()) } else { Err(format!("{copies:?}")) }

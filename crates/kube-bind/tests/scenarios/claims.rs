@@ -31,17 +31,27 @@ async fn a_claims_object_comes_and_goes_with_what_refers_to_it() {
     let service = world.service();
     let here = &world.consumers[0].site;
     // A Secret of the consumer's own stays where it is.
-    here.apply(&core("secrets"), &json!({"metadata": {"name": "private", "namespace": "default"}, "stringData": {"a": "b"}})).await;
+    here.apply(
+        &core("secrets"),
+        &json!({"metadata": {"name": "private", "namespace": "default"}, "stringData": {"a": "b"}}),
+    )
+    .await;
     world.make("default", "one", "one-token").await;
     wait_for_secret(&world, "one-token", true).await;
-    eventually("the Service arrived", async || here.get(&core("services"), "default", "one").await.ok_or("not yet".to_owned())).await;
+    eventually("the Service arrived", async || {
+        here.get(&core("services"), "default", "one").await.ok_or("not yet".to_owned())
+    })
+    .await;
     let secret = here.get(&core("secrets"), "default", "one-token").await.unwrap();
     use base64::Engine as _;
     let token = base64::engine::general_purpose::STANDARD.decode(secret["data"]["token"].as_str().unwrap()).unwrap();
     assert_eq!(token, b"token of one");
     let copy = world.copy(0, "one").await.unwrap();
     let namespace = copy["metadata"]["namespace"].as_str().unwrap();
-    assert!(world.providers[0].site.get(&core("secrets"), namespace, "private").await.is_none(), "a private Secret crossed");
+    assert!(
+        world.providers[0].site.get(&core("secrets"), namespace, "private").await.is_none(),
+        "a private Secret crossed"
+    );
     // A change at the owner's side arrives.
     world.providers[0].site.patch(&core("secrets"), namespace, "one-token", &json!({"data": {"token": "bmV3"}})).await;
     eventually("the new token", async || {
@@ -101,6 +111,9 @@ async fn what_was_not_accepted_stays_and_deletes_nothing() {
     })
     .await;
     let status = world.consumers[0].binding_status(&name).await;
-    assert!(status.to_string().to_lowercase().contains("pending"), "the binding says that claims are pending: {status}");
+    assert!(
+        status.to_string().to_lowercase().contains("pending"),
+        "the binding says that claims are pending: {status}"
+    );
     world.end().await;
 }

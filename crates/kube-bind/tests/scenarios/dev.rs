@@ -45,7 +45,11 @@ async fn a_data_folder_has_one_owner_and_survives_kill_9() {
     let document = std::fs::read_to_string(folder.path().join("dev.json")).unwrap();
     let key = ObjectKey::new("default", "kept");
     let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}, "data": {"a": "b"}});
-    let made = api(folder.path()).await.apply(&core("configmaps"), &key, &body, FieldManager("test"), Subresource::Main).await.unwrap();
+    let made = api(folder.path())
+        .await
+        .apply(&core("configmaps"), &key, &body, FieldManager("test"), Subresource::Main)
+        .await
+        .unwrap();
 
     let second = Command::new(super::PROGRAM).args(["dev", "--data-dir"]).arg(folder.path()).output().await.unwrap();
     assert!(!second.status.success());
@@ -57,7 +61,10 @@ async fn a_data_folder_has_one_owner_and_survives_kill_9() {
     let mut again = start(folder.path()).await;
     let old: Value = serde_json::from_str(&document).unwrap();
     let new: Value = serde_json::from_str(&std::fs::read_to_string(folder.path().join("dev.json")).unwrap()).unwrap();
-    assert_eq!((&old["providers"], &old["login"], &old["controlPlane"]), (&new["providers"], &new["login"], &new["controlPlane"]));
+    assert_eq!(
+        (&old["providers"], &old["login"], &old["controlPlane"]),
+        (&new["providers"], &new["login"], &new["controlPlane"])
+    );
     let api = api(folder.path()).await;
     let kept = api.get(&core("configmaps"), &key).await.unwrap();
     assert_eq!(kept["metadata"]["uid"], made["metadata"]["uid"]);

@@ -65,7 +65,11 @@ async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back()
     world.consumers[0].site.delete(&crds(), "", &service.crd_name()).await;
     eventually("the CRD is back", async || {
         let crd = world.consumers[0].site.get(&crds(), "", &service.crd_name()).await.unwrap_or_default();
-        if crd["metadata"]["uid"].is_string() && crd["metadata"]["uid"] != old { Ok(()) } else { Err(crd["metadata"].to_string()) }
+        if crd["metadata"]["uid"].is_string() && crd["metadata"]["uid"] != old {
+            Ok(())
+        } else {
+            Err(crd["metadata"].to_string())
+        }
     })
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -76,7 +80,10 @@ async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back()
         let key = kube_client::store::ObjectKey::of(&object).unwrap();
         let manager = kube_client::api::FieldManager("scenario");
         let api = &world.consumers[0].site.api;
-        api.apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main).await.map(|_| ()).map_err(|e| e.to_string())
+        api.apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main)
+            .await
+            .map(|_| ())
+            .map_err(|e| e.to_string())
     })
     .await;
     world.running("default", "one").await;
@@ -85,7 +92,16 @@ async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back()
 }
 
 #[tokio::test]
-async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
+async fn a_rebuilt_consumer_is_let_in_by_a_login_and_adopts_everything() {
+    rebuilt(true).await;
+}
+
+#[tokio::test]
+async fn a_rebuilt_consumer_is_let_in_by_the_provider_and_adopts_everything() {
+    rebuilt(false).await;
+}
+
+async fn rebuilt(by_login: bool) {
     let mut world = World::bound(super::PROGRAM, Service::new(44)).await;
     let service = world.service();
     world.make("default", "one", "one-token").await;
@@ -95,7 +111,9 @@ async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
     let secrets = old.site.list(&core("secrets")).await;
     let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
     let binding = old.site.get(&bindings(), "", &service.plural).await.unwrap();
-    let rbac = |plural: &str, kind: &str| kube_client::resource::Resource::new("rbac.authorization.k8s.io", "v1", plural, kind);
+    let rbac = |plural: &str, kind: &str| {
+        kube_client::resource::Resource::new("rbac.authorization.k8s.io", "v1", plural, kind)
+    };
     let mut rights = Vec::new();
     for kind in [rbac("clusterroles", "ClusterRole"), rbac("clusterrolebindings", "ClusterRoleBinding")] {
         for object in old.site.list(&kind).await {
@@ -130,12 +148,22 @@ async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
     })
     .await;
     assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], copy["metadata"]["uid"], "nothing was deleted");
-    // The provider approves the move.
-    let uid = rebuilt.site.get(&core("namespaces"), "", "kube-system").await.unwrap()["metadata"]["uid"].clone();
-    let contract = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await.remove(0);
-    let namespace = contract["metadata"]["namespace"].as_str().unwrap().to_owned();
-    let kind = ours("clusterbindings", "ClusterBinding");
-    world.providers[0].site.patch(&kind, &namespace, "cluster", &json!({"spec": {"approvedClusterUID": uid}})).await;
+    if by_login {
+        // Its owner logs in from there; the page asks, and the answer is yes.
+        let url = format!("{}/kubernetes", world.providers[0].server);
+        let words = [url.as_str(), "--skip-browser", "--accept-claims"];
+        let _ = rebuilt.person.bind_in_browser(&words, &world.logins[0], None).await.ok();
+    } else {
+        // The provider approves the move.
+        let uid = rebuilt.site.get(&core("namespaces"), "", "kube-system").await.unwrap()["metadata"]["uid"].clone();
+        let contract = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await.remove(0);
+        let namespace = contract["metadata"]["namespace"].as_str().unwrap().to_owned();
+        let kind = ours("clusterbindings", "ClusterBinding");
+        world.providers[0]
+            .site
+            .patch(&kind, &namespace, "cluster", &json!({"spec": {"approvedClusterUID": uid}}))
+            .await;
+    }
     eventually("the rebuilt cluster is connected", async || {
         let status = rebuilt.binding_status(&service.plural).await;
         if status["phase"] == "Connected" { Ok(()) } else { Err(status.to_string()) }
@@ -145,7 +173,11 @@ async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
         let object = service.object("default", "one", "one-token");
         let key = kube_client::store::ObjectKey::of(&object).unwrap();
         let manager = kube_client::api::FieldManager("scenario");
-        let applied = rebuilt.site.api.apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main).await;
+        let applied = rebuilt
+            .site
+            .api
+            .apply(&service.resource(), &key, &object, manager, kube_client::api::Subresource::Main)
+            .await;
         applied.map(|_| ()).map_err(|error| error.to_string())
     })
     .await;
@@ -154,7 +186,11 @@ async fn a_rebuilt_consumer_waits_for_its_owner_and_then_adopts_everything() {
         if object["status"]["phase"] == "Running" { Ok(()) } else { Err(object.to_string()) }
     })
     .await;
-    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], copy["metadata"]["uid"], "zero deletes, zero creates");
+    assert_eq!(
+        world.copy(0, "one").await.unwrap()["metadata"]["uid"],
+        copy["metadata"]["uid"],
+        "zero deletes, zero creates"
+    );
     world.end().await;
 }
 
@@ -167,7 +203,10 @@ async fn a_revoked_consumer_is_cut_off_and_keeps_its_objects() {
     let url = format!("{}/kubernetes", world.providers[0].server);
     let words = [url.as_str(), "--skip-browser", "--accept-claims"];
     let _ = world.consumers[1].person.bind_in_browser(&words, &world.logins[1], None).await.ok();
-    let contract = world.copy(0, "one").await.unwrap()["metadata"]["annotations"]["kube-bind.io/cluster-namespace"].as_str().unwrap().to_owned();
+    let contract = world.copy(0, "one").await.unwrap()["metadata"]["annotations"]["kube-bind.io/cluster-namespace"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let admin = testkit::program::Person {
         program: super::PROGRAM.into(),
         home: world.folder().to_owned(),

@@ -1,6 +1,8 @@
 //! Scenarios: what a person does and sees, with the real programs, on a kind that is made from a seed. The story with
 //! the example providers is the demo's; `demo.rs` runs it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop anywhere")]
+
 mod bad_input;
 mod binding;
 mod both_ways;

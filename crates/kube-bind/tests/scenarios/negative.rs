@@ -25,7 +25,8 @@ async fn a_consumers_credential_reaches_nothing_of_others() {
     world.consumers[1].site.apply(&service.resource(), &service.object("default", "theirs", "theirs-token")).await;
     let theirs = eventually("their copy", async || world.copy(0, "theirs").await.ok_or("no copy".to_owned())).await;
     let their_namespace = theirs["metadata"]["namespace"].as_str().unwrap().to_owned();
-    let their_contract = theirs["metadata"]["annotations"]["kube-bind.io/cluster-namespace"].as_str().unwrap().to_owned();
+    let their_contract =
+        theirs["metadata"]["annotations"]["kube-bind.io/cluster-namespace"].as_str().unwrap().to_owned();
     let mine = world.copy(0, "mine").await.unwrap();
     let my_namespace = mine["metadata"]["namespace"].as_str().unwrap().to_owned();
     // The operator's own Secret beside the consumer's objects.
@@ -37,10 +38,23 @@ async fn a_consumers_credential_reaches_nothing_of_others() {
     let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
     let stolen = Api::new(kube_client::connect::from_kubeconfig(&text, None).await.unwrap().client, "provider");
     let forbidden = |error: kube_client::error::ApiError| assert_eq!(error.code, 403, "{error}");
-    for kind in [core("namespaces"), core("secrets"), core("configmaps"), crds(), service.resource(), ours("clusterbindings", "ClusterBinding")] {
+    for kind in [
+        core("namespaces"),
+        core("secrets"),
+        core("configmaps"),
+        crds(),
+        service.resource(),
+        ours("clusterbindings", "ClusterBinding"),
+    ] {
         forbidden(stolen.list(&kind, &ListQuery::default()).await.unwrap_err());
         for namespace in [&their_namespace, &their_contract] {
-            forbidden(stolen.list(&kind, &ListQuery::namespace(namespace)).await.err().unwrap_or_else(|| panic!("{} in {namespace} can be listed", kind.plural)));
+            forbidden(
+                stolen
+                    .list(&kind, &ListQuery::namespace(namespace))
+                    .await
+                    .err()
+                    .unwrap_or_else(|| panic!("{} in {namespace} can be listed", kind.plural)),
+            );
         }
     }
     for name in ["theirs-token", "root-password"] {
@@ -50,11 +64,20 @@ async fn a_consumers_credential_reaches_nothing_of_others() {
     forbidden(stolen.list(&core("secrets"), &ListQuery::namespace(&my_namespace)).await.unwrap_err());
     let planted = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "planted"}});
     forbidden(stolen.create(&core("secrets"), Some(&my_namespace), &planted).await.unwrap_err());
-    forbidden(stolen.create(&service.resource(), Some(&their_namespace), &service.object(&their_namespace, "planted", "x")).await.unwrap_err());
+    forbidden(
+        stolen
+            .create(&service.resource(), Some(&their_namespace), &service.object(&their_namespace, "planted", "x"))
+            .await
+            .unwrap_err(),
+    );
     // What it is for works.
     assert!(stolen.get(&service.resource(), &ObjectKey::new(&my_namespace, "mine")).await.is_ok());
     eventually("the claimed Secret can be read", async || {
-        stolen.get(&core("secrets"), &ObjectKey::new(&my_namespace, "mine-token")).await.map(|_| ()).map_err(|error| error.to_string())
+        stolen
+            .get(&core("secrets"), &ObjectKey::new(&my_namespace, "mine-token"))
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     })
     .await;
     world.end().await;
@@ -76,7 +99,10 @@ async fn a_secret_that_the_operator_keeps_for_itself_never_crosses() {
     let here = &world.consumers[0].site;
     here.apply(&service.resource(), &service.object("default", "two", "root-password")).await;
     here.apply(&service.resource(), &service.object("default", "three", "a-token")).await;
-    eventually("the copies are there", async || if world.copy(0, "three").await.is_some() { Ok(()) } else { Err("no".to_owned()) }).await;
+    eventually("the copies are there", async || {
+        if world.copy(0, "three").await.is_some() { Ok(()) } else { Err("no".to_owned()) }
+    })
+    .await;
     stays("nothing is fetched", Duration::from_secs(3), async || {
         for name in ["root-password", "a-token"] {
             if here.get(&core("secrets"), "default", name).await.is_some() {
@@ -103,20 +129,34 @@ async fn what_is_the_consumers_own_is_never_taken_over() {
     let service = world.service();
     let here = &world.consumers[0].site;
     // A Secret and a Service that the consumer has already, under the names that will be claimed.
-    here.apply(&core("secrets"), &json!({"metadata": {"name": "one-token", "namespace": "default"}, "stringData": {"own": "yes"}})).await;
-    here.apply(&core("services"), &json!({"metadata": {"name": "one", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}})).await;
+    here.apply(
+        &core("secrets"),
+        &json!({"metadata": {"name": "one-token", "namespace": "default"}, "stringData": {"own": "yes"}}),
+    )
+    .await;
+    here.apply(
+        &core("services"),
+        &json!({"metadata": {"name": "one", "namespace": "default"}, "spec": {"ports": [{"port": 80}]}}),
+    )
+    .await;
     let _ = world.bind(0, 0).await.ok();
     world.make("default", "one", "one-token").await;
     stays("both stay the consumer's", Duration::from_secs(3), async || {
         let secret = here.get(&core("secrets"), "default", "one-token").await.unwrap_or_default();
         let service = here.get(&core("services"), "default", "one").await.unwrap_or_default();
-        let kept = secret["data"]["own"] == "eWVz" && secret["data"]["token"].is_null() && service["spec"]["type"] == "ClusterIP";
+        let kept = secret["data"]["own"] == "eWVz"
+            && secret["data"]["token"].is_null()
+            && service["spec"]["type"] == "ClusterIP";
         if kept { Ok(()) } else { Err(format!("{secret} {service}")) }
     })
     .await;
     eventually("an Event says so", async || {
         let events = here.list(&core("events")).await;
-        if events.iter().any(|event| event.to_string().contains("one-token")) { Ok(()) } else { Err(format!("{events:?}")) }
+        if events.iter().any(|event| event.to_string().contains("one-token")) {
+            Ok(())
+        } else {
+            Err(format!("{events:?}"))
+        }
     })
     .await;
     // Deleting what refers to them leaves them alone.
@@ -137,7 +177,11 @@ async fn a_forged_status_names_nothing_and_service_fields_are_few() {
     let service = world.service();
     world.provider().stop_operator().await;
     let here = &world.consumers[0].site;
-    here.apply(&core("secrets"), &json!({"metadata": {"name": "precious", "namespace": "default"}, "stringData": {"a": "b"}})).await;
+    here.apply(
+        &core("secrets"),
+        &json!({"metadata": {"name": "precious", "namespace": "default"}, "stringData": {"a": "b"}}),
+    )
+    .await;
     here.apply(&service.resource(), &service.object("default", "one", "one-token")).await;
     let copy = eventually("the copy", async || world.copy(0, "one").await.ok_or("none".to_owned())).await;
     let namespace = copy["metadata"]["namespace"].as_str().unwrap().to_owned();
@@ -152,11 +196,18 @@ async fn a_forged_status_names_nothing_and_service_fields_are_few() {
     there.patch_status(&service.resource(), &namespace, "one", &json!({"secretName": "precious"})).await;
     there.apply(&core("secrets"), &json!({"metadata": {"name": "precious", "namespace": namespace, "ownerReferences": owner}, "stringData": {"a": "stolen"}})).await;
     let spec = json!({"ports": [{"port": 5}], "externalIPs": ["10.1.2.3"], "selector": {"app": "x"}});
-    there.apply(&core("services"), &json!({"metadata": {"name": "one", "namespace": namespace, "ownerReferences": owner}, "spec": spec})).await;
+    there
+        .apply(
+            &core("services"),
+            &json!({"metadata": {"name": "one", "namespace": namespace, "ownerReferences": owner}, "spec": spec}),
+        )
+        .await;
     stays("the consumer's Secret is untouched, no external address crosses", Duration::from_secs(3), async || {
         let secret = here.get(&core("secrets"), "default", "precious").await.unwrap_or_default();
         let service = here.get(&core("services"), "default", "one").await.unwrap_or_default();
-        let ok = secret["data"]["a"] == "Yg==" && service["spec"]["externalIPs"].is_null() && service["spec"]["selector"].is_null();
+        let ok = secret["data"]["a"] == "Yg=="
+            && service["spec"]["externalIPs"].is_null()
+            && service["spec"]["selector"].is_null();
         if ok { Ok(()) } else { Err(format!("{secret} {service}")) }
     })
     .await;

@@ -59,14 +59,20 @@ async fn status_is_carried_as_it_is_and_goes_when_it_goes() {
     world.providers[0].site.patch_status(&service.resource(), &namespace, "one", &strange).await;
     eventually("the odd status arrived", async || {
         let object = world.consumers[0].site.get(&service.resource(), "default", "one").await.unwrap_or_default();
-        let done = object["status"]["phase"] == "Odd" && object["status"]["list"] == json!([[], {}]) && object["status"]["saw"].is_null();
+        let done = object["status"]["phase"] == "Odd"
+            && object["status"]["list"] == json!([[], {}])
+            && object["status"]["saw"].is_null();
         if done { Ok(()) } else { Err(object["status"].to_string()) }
     })
     .await;
     world.providers[0].site.patch_status(&service.resource(), &namespace, "one", &Value::Null).await;
     eventually("the status is gone", async || {
         let object = world.consumers[0].site.get(&service.resource(), "default", "one").await.unwrap_or_default();
-        if object["status"].as_object().is_none_or(|status| status.is_empty()) { Ok(()) } else { Err(object["status"].to_string()) }
+        if object["status"].as_object().is_none_or(|status| status.is_empty()) {
+            Ok(())
+        } else {
+            Err(object["status"].to_string())
+        }
     })
     .await;
     world.end().await;
@@ -77,9 +83,13 @@ async fn revisions(world: &World) -> Vec<(String, String)> {
     let service = world.service();
     let mut seen = Vec::new();
     for site in [&world.consumers[0].site, &world.providers[0].site] {
-        for kind in [service.resource(), core("secrets"), core("services"), core("namespaces"), crds(), core("events")] {
+        for kind in [service.resource(), core("secrets"), core("services"), core("namespaces"), crds(), core("events")]
+        {
             for object in site.list(&kind).await {
-                let name = format!("{} {} {}/{}", site.cluster, kind.plural, object["metadata"]["namespace"], object["metadata"]["name"]);
+                let name = format!(
+                    "{} {} {}/{}",
+                    site.cluster, kind.plural, object["metadata"]["namespace"], object["metadata"]["name"]
+                );
                 seen.push((name, object["metadata"]["resourceVersion"].to_string()));
             }
         }
@@ -99,7 +109,12 @@ async fn nothing_is_written_at_rest_nor_after_a_restart() {
     // Until the tokens are here, writes are due.
     for number in 0..5 {
         eventually("the token is here", async || {
-            world.consumers[0].site.get(&core("secrets"), "default", &format!("t{number}")).await.map(|_| ()).ok_or("not yet".to_owned())
+            world.consumers[0]
+                .site
+                .get(&core("secrets"), "default", &format!("t{number}"))
+                .await
+                .map(|_| ())
+                .ok_or("not yet".to_owned())
         })
         .await;
     }

@@ -25,9 +25,15 @@ async fn with_objects_left_it_refuses_and_counts_and_then_deletes_properly() {
     let _ = person.bind(&["unbind", &service.plural, "--delete-objects"], "").await.ok();
     assert!(here.get(&bindings(), "", &service.plural).await.is_none());
     assert!(here.get(&crds(), "", &service.crd_name()).await.is_none(), "the CRD stayed");
-    let left = here.names(&core("secrets")).await.into_iter().filter(|name| name.ends_with("-token") && name.starts_with("default/")).collect::<Vec<_>>();
+    let left = here
+        .names(&core("secrets"))
+        .await
+        .into_iter()
+        .filter(|name| name.ends_with("-token") && name.starts_with("default/"))
+        .collect::<Vec<_>>();
     assert!(left.is_empty(), "claimed copies stayed: {left:?}");
-    let credentials = here.list(&core("secrets")).await.into_iter().filter(|secret| secret["data"]["kubeconfig"].is_string()).count();
+    let credentials =
+        here.list(&core("secrets")).await.into_iter().filter(|secret| secret["data"]["kubeconfig"].is_string()).count();
     assert_eq!(credentials, 0, "the credential stayed");
     assert!(there.list(&service.resource()).await.is_empty());
     eventually("the contract is gone at the provider", async || {
@@ -47,7 +53,10 @@ async fn orphaned_objects_stay_on_both_sides_without_our_finalizers() {
         let service = world.service();
         let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
         world.make("default", "one", "one-token").await;
-        eventually("the token is here", async || here.get(&core("secrets"), "default", "one-token").await.ok_or("not yet".to_owned())).await;
+        eventually("the token is here", async || {
+            here.get(&core("secrets"), "default", "one-token").await.ok_or("not yet".to_owned())
+        })
+        .await;
         if by_kubectl {
             here.delete(&bindings(), "", &service.plural).await;
         } else {
@@ -84,7 +93,11 @@ async fn foreground_deletion_of_a_binding_destroys_no_object() {
     let here = &world.consumers[0].site;
     world.make("default", "one", "one-token").await;
     let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
-    if let Some(ended) = world.consumers[0].person.kubectl(&["delete", "apibinding", &service.plural, "--cascade=foreground", "--wait=true", "--timeout=30s"], "").await {
+    if let Some(ended) = world.consumers[0]
+        .person
+        .kubectl(&["delete", "apibinding", &service.plural, "--cascade=foreground", "--wait=true", "--timeout=30s"], "")
+        .await
+    {
         let _ = ended.ok();
     } else {
         here.delete(&bindings(), "", &service.plural).await;

@@ -14,6 +14,7 @@ use crate::browser::{self, Answer, Trip};
 use crate::cluster::{Cluster, text};
 use crate::consent::{self, Source};
 use crate::errors::CliError;
+use crate::held;
 use crate::logins::{Login, Logins};
 use crate::manifest::{self, Request};
 use crate::print;
@@ -33,7 +34,8 @@ pub(crate) async fn run(args: BindArgs, common: &Common) -> Result<(), CliError>
     let server = ProviderServer::new(&url, common)?;
     let document = server.document(&url).await?;
     let provider = document.provider_pretty_name.clone();
-    let response = ask_provider(&args, common, &server, &url, &identity).await?;
+    let held = held::elsewhere(&consumer, &url).await?;
+    let response = ask_provider(&args, common, &server, &url, &identity, held.as_deref()).await?;
     let mut requests = requests(&response, &url)?;
     if let Some(name) = &args.name {
         rename(&mut requests, name)?;
@@ -67,6 +69,7 @@ async fn ask_provider(
     server: &ProviderServer,
     url: &Url,
     identity: &str,
+    held: Option<&str>,
 ) -> Result<BindingResourceResponse, CliError> {
     let login = Logins::load(common.config_file.as_deref())?.live(Some(url), Timestamp::now());
     if let Some(offering) = &args.template {
@@ -83,6 +86,10 @@ async fn ask_provider(
     let mut more = vec![("consumer_id", identity), ("client_type", "ui")];
     if args.dry_run.dry_run {
         more.push(("dry_run", "true"));
+    }
+    if let Some(contract) = held {
+        // The page asks whether it shall move here.
+        more.push(("contract", contract));
     }
     browser::open(&trip.url(url, &more), args.skip_browser);
     match trip.answer(Duration::from_secs(args.timeout)).await? {

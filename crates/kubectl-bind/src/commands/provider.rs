@@ -140,8 +140,12 @@ async fn places(provider: &Cluster, contract: &str) -> Result<Vec<(Resource, Str
         let resources = export.pointer("/spec/resources").and_then(Value::as_array);
         for resource in resources.into_iter().flatten() {
             let crd = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
-            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource) else { continue };
-            let namespaces = mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty());
+            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource)
+            else {
+                continue;
+            };
+            let namespaces =
+                mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty());
             places.extend(namespaces.map(|namespace| (resource.clone(), namespace.to_owned())));
         }
     }

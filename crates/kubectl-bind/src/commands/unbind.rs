@@ -38,7 +38,8 @@ pub(crate) async fn run(
     if !objects.is_empty() && !delete_objects && !orphan {
         return Err(CliError::ObjectsLeft { name: name.to_owned(), counts: counts(&objects) });
     }
-    let wait = Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
+    let wait =
+        Wait { consumer: &consumer, name, deadline: Instant::now() + Duration::from_secs(timeout), seconds: timeout };
     // With nothing to lose everything goes; a provider that is away need not be waited for then.
     let empty = !orphan && !delete_objects;
     let connected = text(binding, "/status/phase") == "Connected";
