@@ -162,7 +162,16 @@ async fn status_and_claims_tell_and_decide() {
     })
     .await;
 
-    // Unbinding says what it does.
+    world.end().await;
+}
+
+#[tokio::test]
+async fn unbinding_says_what_it_does() {
+    let world = World::bound(super::PROGRAM, Service::new(114)).await;
+    let service = world.service();
+    let name = service.plural.as_str();
+    let (person, here) = (&world.consumers[0].person, &world.consumers[0].site);
+    world.make("default", "one", "one-token").await;
     let _ = person.bind(&["unbind", name, "--orphan", "--delete-objects"], "").await.refused(&["--orphan"]);
     let kept = person.bind(&["unbind", name], "").await.refused(&[
         &format!("1 {}", service.crd_name()),

@@ -181,8 +181,8 @@ async fn names_that_do_not_fit_are_refused_on_the_side_where_they_are_given() {
 }
 
 #[tokio::test]
-async fn a_schema_that_the_consumer_cannot_install_fails_the_bind_and_leaves_nothing() {
-    let mut world = World::new(super::PROGRAM, Service::new(154)).await;
+async fn names_that_another_kind_has_here_fail_the_bind_and_leave_nothing() {
+    let world = World::new(super::PROGRAM, Service::new(154)).await;
     let service = world.service();
     let server = world.providers[0].server.clone();
     let person = world.consumers[0].person.clone();
@@ -201,7 +201,18 @@ async fn a_schema_that_the_consumer_cannot_install_fails_the_bind_and_leaves_not
     assert_eq!(names_left(&picture(&world.consumers[0].site).await), names_left(&before));
     world.consumers[0].site.delete(&crds(), "", &format!("other{}", service.crd_name())).await;
 
-    // A published schema that no API server takes: the provider changed it behind its backend's back.
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_schema_that_no_api_server_takes_fails_the_bind_and_leaves_nothing() {
+    let mut world = World::new(super::PROGRAM, Service::new(155)).await;
+    let service = world.service();
+    let server = world.providers[0].server.clone();
+    let person = world.consumers[0].person.clone();
+    let _ = person.log_in(&server, &world.logins[0]).await.ok();
+    let words = [server.as_str(), "--template", &service.plural, "--accept-claims", "--wait", "20"];
+    // The provider changes what is published, behind its backend's back.
     world.consumer().stop_agent().await;
     let before = picture(&world.consumers[0].site).await;
     let leases = Resource::new("coordination.k8s.io", "v1", "leases", "Lease");

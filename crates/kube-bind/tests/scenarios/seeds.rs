@@ -14,11 +14,12 @@ async fn the_story_does_not_depend_on_the_kind() {
         Ok(seed) => vec![seed.parse().unwrap()],
         Err(_) => (0..3).map(|_| rand::rng().random_range(0..u64::from(u32::MAX))).collect(),
     };
-    for seed in seeds {
+    let stories = seeds.into_iter().map(|seed| {
         let service = Service::new(seed);
         eprintln!("TESTKIT_SEED={seed}: {} {}", service.crd_name(), service.secret_path.join("."));
-        story(service).await;
-    }
+        story(service)
+    });
+    futures::future::join_all(stories).await;
 }
 
 async fn story(service: Service) {
