@@ -16,6 +16,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const OPERATOR: FieldManager = FieldManager("operator");
@@ -59,15 +60,21 @@ struct Object {
 }
 
 impl Side {
-    /// Follows a kind that has no objects yet; what has no status is told to `news`, if there is one.
-    pub async fn follow(api: &Api, resource: &Resource, news: Option<UnboundedSender<Seen>>) -> Result<Arc<Self>> {
+    /// Follows a kind that has no objects yet, as long as `tasks` live; what has no status is told to `news`, if there
+    /// is one.
+    pub async fn follow(
+        tasks: &mut JoinSet<()>,
+        api: &Api,
+        resource: &Resource,
+        news: Option<UnboundedSender<Seen>>,
+    ) -> Result<Arc<Self>> {
         let page = api.list_page(resource, &ListQuery::default(), 1, None).await?;
         if !page.items.is_empty() {
             bail!("{resource} has objects already");
         }
         let side = Arc::new(Self::default());
         let (api, resource, this) = (api.clone(), resource.clone(), side.clone());
-        tokio::spawn(async move {
+        tasks.spawn(async move {
             let mut revision = page.revision;
             loop {
                 if let Err(error) = this.watch(&api, &resource, &mut revision, news.as_ref()).await {

@@ -27,7 +27,7 @@ const SECONDS: u32 = 10;
 const NAMESPACES: usize = 10;
 /// Size of an object's spec, roughly, bytes.
 const SIZE: usize = 2048;
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(240);
 const WRITERS: usize = 8;
 
 struct Bench {
@@ -65,9 +65,10 @@ pub async fn measure(table: &mut Table) -> Result<()> {
 
     let resource = service.resource();
     let (consumer, provider) = (world.consumers[0].site.api.clone(), world.providers[0].site.api.clone());
+    let mut watches = JoinSet::new();
     let (told, news) = Operator::channel();
-    let near = Side::follow(&consumer, &resource, None).await?;
-    let far = Side::follow(&provider, &resource, Some(told)).await?;
+    let near = Side::follow(&mut watches, &consumer, &resource, None).await?;
+    let far = Side::follow(&mut watches, &provider, &resource, Some(told)).await?;
     let operator = Operator::start(&provider, &resource, news);
     let bench = Bench { service, resource, consumer, near, far, operator };
     for number in 0..NAMESPACES {
@@ -85,6 +86,7 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     let agent = bench.away(table, agent, &kubeconfig).await?;
     bench.delay(table, &format!("beside {MANY}"), "beside").await?;
     agent.stop().await?;
+    watches.shutdown().await;
     world.end().await;
     Ok(())
 }
