@@ -26,23 +26,31 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a scenario waits for something that should happen within a second or two.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a scenario waits for something that should happen within a second or two: machines are shared.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `check` gives something.
 ///
 /// # Panics
 /// When it does not within [`PATIENCE`]; the message says what was waited for and what was seen last.
-pub async fn eventually<T, F>(what: &str, mut check: F) -> T
+pub async fn eventually<T, F>(what: &str, check: F) -> T
 where
     F: AsyncFnMut() -> Result<T, String>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    within(PATIENCE, what, check).await
+}
+
+/// [`eventually`] with another patience, for what is much work.
+pub async fn within<T, F>(patience: Duration, what: &str, mut check: F) -> T
+where
+    F: AsyncFnMut() -> Result<T, String>,
+{
+    let deadline = Instant::now() + patience;
     loop {
         match check().await {
             Ok(value) => return value,
             Err(seen) => {
-                assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", PATIENCE.as_secs())
+                assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", patience.as_secs())
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

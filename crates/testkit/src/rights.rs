@@ -259,9 +259,9 @@ pub fn compare(grants: &Grants, uses: &[Use], plain: &dyn Fn(&str) -> String) ->
     let of = |grant: &Grant| line(&grant.role, &grant.verb, &grant.resource, &grant.group);
     let mut findings = Findings { granted: grants.keys().map(of).collect(), ..Findings::default() };
     for asked in uses {
-        let what = match asked.path.as_str() {
-            "" => line("", &asked.verb, &asked.resource, &asked.group),
-            path => format!("{} {}", asked.verb, plain(path)),
+        let what = match asked.resource.as_str() {
+            "" => format!("{} {}", asked.verb, plain(&asked.path)),
+            resource => line("", &asked.verb, resource, &asked.group),
         };
         if !asked.allowed {
             findings

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::eventually;
+use testkit::{eventually, within};
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
+
+/// 500 objects are some work for a debug build on a shared machine.
+const LONG: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_killed_in_the_middle_of_500_writes_loses_nothing() {
@@ -22,12 +25,12 @@ async fn an_agent_killed_in_the_middle_of_500_writes_loses_nothing() {
             world.consumer().start_agent().await;
         }
     }
-    eventually("all 500 have a copy", async || {
+    within(LONG, "all 500 have a copy", async || {
         let copies = world.providers[0].site.list(&service.resource()).await.len();
         if copies == 500 { Ok(()) } else { Err(format!("{copies} copies")) }
     })
     .await;
-    eventually("and their status is back", async || {
+    within(LONG, "and their status is back", async || {
         let objects = world.consumers[0].site.list(&service.resource()).await;
         let running = objects.iter().filter(|object| object["status"]["phase"] == "Running").count();
         if running == 500 { Ok(()) } else { Err(format!("{running} of {} Running", objects.len())) }
