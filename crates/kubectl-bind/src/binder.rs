@@ -258,29 +258,36 @@ impl Bind {
         Err(CliError::RequestUnanswered { name: request.name.clone(), seconds: PROVIDER_WAIT.as_secs() })
     }
 
-    /// The Secret with the credential: the one that opens this contract already, else one named like the first binding.
+    /// The Secret with the credential: those that open this contract already are all renewed, the one that a binding of
+    /// this name refers to first; else one named like the first binding is made.
     async fn write_secret(&self, changes: &mut Changes) -> Result<String, CliError> {
         let ours = endpoint(&self.credential.kubeconfig);
-        let mut name = self.credential.secret.clone();
-        if name.is_none() {
+        let mut names: Vec<String> = self.credential.secret.clone().into_iter().collect();
+        if names.is_empty() {
             let there = self.consumer.list(&kinds::secrets(), &ListQuery::namespace(CONSUMER_NAMESPACE)).await?;
             let opens =
                 |secret: &&Value| kubeconfig_of(secret, KUBECONFIG_KEY).is_some_and(|bytes| endpoint(&bytes) == ours);
-            name = there.iter().find(opens).map(|secret| text(secret, "/metadata/name").to_owned());
+            names = there.iter().filter(opens).map(|secret| text(secret, "/metadata/name").to_owned()).collect();
             let first = self.requests.first().map(|request| request.name.clone()).unwrap_or_default();
-            if name.is_none() && find(&there, &first).is_some() {
+            if names.is_empty() && find(&there, &first).is_some() {
                 return Err(CliError::ForeignSecret { namespace: CONSUMER_NAMESPACE.to_owned(), name: first });
             }
-            name.get_or_insert(first);
+            let bound = self.consumer.get(&kinds::bindings(), "", &first).await?.unwrap_or_default();
+            let named = text(&bound, "/spec/kubeconfigSecretRef/name").to_owned();
+            names.sort_by_key(|name| *name != named);
+            if names.is_empty() {
+                names.push(first);
+            }
         }
-        let name = name.unwrap_or_default();
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-            "metadata": {"name": name, "namespace": CONSUMER_NAMESPACE, "labels": {LABEL_PROVIDER_KUBECONFIG: "true"}},
-            "data": {KUBECONFIG_KEY: k8s_openapi::ByteString(self.credential.kubeconfig.clone())},
-        });
-        changes.ensure(&self.consumer, &secret).await?;
-        Ok(name)
+        for name in &names {
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+                "metadata": {"name": name, "namespace": CONSUMER_NAMESPACE, "labels": {LABEL_PROVIDER_KUBECONFIG: "true"}},
+                "data": {KUBECONFIG_KEY: k8s_openapi::ByteString(self.credential.kubeconfig.clone())},
+            });
+            changes.ensure(&self.consumer, &secret).await?;
+        }
+        Ok(names.swap_remove(0))
     }
 
     /// Asks the provider, and waits for its answer.

@@ -250,6 +250,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/exports", get(exports::root))
         .route("/export", get(exports::root))
         .route("/kubernetes", get(exports::root))
+        // What was bound is shown without the trailing slash, but people type it.
+        .route("/exports/", get(exports::root))
+        .route("/export/", get(exports::root))
+        .route("/kubernetes/", get(exports::root))
         .route("/exports/{name}", get(exports::named).post(exports::agree))
         .layer(middleware::from_fn(no_cache));
     Router::new()
