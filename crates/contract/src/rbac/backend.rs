@@ -71,8 +71,9 @@ pub fn shared_binding(kind: &GroupResource, consumers: Vec<Subject>) -> ClusterR
 /// What the backend may do everywhere.
 pub fn base() -> ClusterRole {
     let mut rules = vec![
-        on(BIND, &["apiserviceexporttemplates", "collections"], &["get", "list", "watch"]),
-        on(BIND, &["clusters"], &["get", "list", "watch", "create", "patch"]),
+        on(BIND, &["apiserviceexporttemplates"], &["list", "watch"]),
+        on(BIND, &["collections"], &["list"]),
+        on(BIND, &["clusters"], &["get", "create"]),
         on(
             BIND,
             &[
@@ -88,9 +89,6 @@ pub fn base() -> ClusterRole {
         on(
             BIND,
             &[
-                "apiserviceexporttemplates/status",
-                "collections/status",
-                "clusters/status",
                 "clusterbindings/status",
                 "apiserviceexportrequests/status",
                 "apiserviceexports/status",
@@ -100,17 +98,15 @@ pub fn base() -> ClusterRole {
             ],
             &["patch"],
         ),
-        on("apiextensions.k8s.io", &["customresourcedefinitions"], &["get", "list", "watch"]),
-        on("", &["namespaces"], &VERBS),
-        on(super::RBAC_GROUP, &["roles", "clusterroles"], &["get", "list", "watch"]),
+        on("apiextensions.k8s.io", &["customresourcedefinitions"], &["list", "watch"]),
+        on("", &["namespaces"], &["get", "list", "create", "patch", "delete"]),
+        on(super::RBAC_GROUP, &["roles", "clusterroles"], &["get"]),
         // Creating a binding needs `bind` on what it refers to, which is only given by name.
-        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "watch", "create"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["get", "create"]),
         on("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
-        on("", &["events"], &["create", "patch"]),
-        on("events.k8s.io", &["events"], &["create", "patch"]),
     ];
     rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [CONTRACTS, OFFERS, OIDC_USER], &["bind"]));
-    rules.extend(named(super::RBAC_GROUP, &["rolebindings"], [CONTRACTS, OFFERS], &["patch", "delete"]));
+    rules.extend(named(super::RBAC_GROUP, &["rolebindings"], [CONTRACTS, OFFERS], &["patch"]));
     // Who may bind. Written by apply, which honours the name on create.
     rules.extend(named(super::RBAC_GROUP, &["clusterrolebindings"], [OIDC_USER], &["get", "create", "patch"]));
     ClusterRole { metadata: meta(BASE, None), rules: Some(rules), ..Default::default() }
@@ -130,12 +126,31 @@ pub fn base_binding(backend: &Subject) -> ClusterRoleBinding {
 pub fn contracts() -> ClusterRole {
     let mut rules = vec![
         on("", &["secrets"], &VERBS),
-        on("", &["serviceaccounts"], &VERBS),
-        on("", &["serviceaccounts/token"], &["create"]),
-        on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS),
+        on("", &["serviceaccounts"], &["get", "create", "delete"]),
+        on(super::RBAC_GROUP, &["roles"], &["create", "patch", "delete"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["patch", "delete"]),
     ];
-    rules.extend(contract_rules());
+    rules.extend(beyond(&base(), contract_rules()));
     ClusterRole { metadata: meta(CONTRACTS, None), rules: Some(rules), ..Default::default() }
+}
+
+/// What of `rules` a role does not give already: the backend must hold what it grants, but need not hold it twice.
+fn beyond(role: &ClusterRole, rules: Vec<PolicyRule>) -> Vec<PolicyRule> {
+    let held = role.rules.as_deref().unwrap_or_default();
+    let mut missing = Vec::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                let kind = GroupResource::new(group.clone(), resource.clone());
+                let verbs = rule.verbs.iter().map(String::as_str).filter(|verb| !allows(held, &kind, verb));
+                let verbs: Vec<&str> = verbs.collect();
+                if !verbs.is_empty() {
+                    missing.push(on(group, &[resource], &verbs));
+                }
+            }
+        }
+    }
+    missing
 }
 
 /// Binds [`contracts`] to the backend in a contract namespace. The backend creates it first, then what it allows.
@@ -145,7 +160,11 @@ pub fn contracts_in(backend: &Subject, contract_namespace: &str) -> RoleBinding 
 
 /// What may be offered and claimed. A provider extends it with [`offer_rule`] for each kind.
 pub fn offers<'a>(offered: impl IntoIterator<Item = &'a GroupResource>) -> ClusterRole {
-    let mut rules = vec![on("", &CLAIMABLE, &VERBS), on(super::RBAC_GROUP, &["roles", "rolebindings"], &VERBS)];
+    let mut rules = vec![
+        on("", &CLAIMABLE, &VERBS),
+        on(super::RBAC_GROUP, &["roles"], &["create", "patch", "delete"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["patch", "delete"]),
+    ];
     rules.extend(on_all(offered, &VERBS));
     ClusterRole { metadata: meta(OFFERS, None), rules: Some(rules), ..Default::default() }
 }

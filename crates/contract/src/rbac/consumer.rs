@@ -58,14 +58,13 @@ pub fn claims_role_name(binding: &str) -> String {
 pub fn base() -> Base {
     let agent = service_account(CONSUMER_NAMESPACE, KONNECTOR);
     let cluster_rules = vec![
-        on(BIND, &["apiservicebindings"], &["get", "list", "watch", "create", "patch"]),
-        on(BIND, &["apiservicebindingbundles"], &["get", "list", "watch"]),
-        on(BIND, &["apiservicebindings/status", "apiservicebindingbundles/status"], &["patch"]),
+        // No bundles, and no `create` of bindings for them: that comes with the agent that carries bundles out.
+        on(BIND, &["apiservicebindings"], &["get", "list", "watch", "patch"]),
+        on(BIND, &["apiservicebindings/status"], &["patch"]),
         on("", &["namespaces"], &["get", "list", "watch"]),
         on(CRDS, &["customresourcedefinitions"], &["get", "list", "watch"]),
         on("", &["events"], &["create", "patch"]),
-        on("events.k8s.io", &["events"], &["create", "patch"]),
-        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "watch", "create", "delete"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "create", "delete"]),
     ];
     let own_rules = vec![
         on("", &["secrets"], &["get", "list", "watch", "patch"]),
