@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testkit::{eventually, within};
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
+use testkit::{eventually, within};
 
 /// 500 objects are some work for a debug build on a shared machine.
 const LONG: Duration = Duration::from_secs(180);
