@@ -1,6 +1,6 @@
 //! Events in the consumer cluster: what stops an object from syncing is said on the object. In: an object, a reason, a
-//! sentence. Out: one Event an object and reason, counted up instead of multiplied, and rewritten only when its sentence
-//! changes or after a while: an Event must not become a hot loop of its own.
+//! sentence. Out: one Event an object, reason and sentence (an object may refer to several that cannot be copied), counted up
+//! instead of multiplied, and that only after a while: an Event must not become a hot loop of its own.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct Subject {
 pub struct Recorder {
     api: Api,
     identity: String,
-    told: Mutex<HashMap<String, (String, Instant, u64)>>,
+    told: Mutex<HashMap<String, (Instant, u64)>>,
 }
 
 impl Recorder {
@@ -55,22 +55,22 @@ impl Recorder {
     }
 
     async fn record(&self, subject: &Subject, kind: &str, reason: &str, message: &str) {
-        let hash =
-            Digest::of_bytes(format!("{}/{}/{}/{reason}", subject.resource, subject.key, subject.uid).as_bytes());
+        let about = format!("{}/{}/{}/{reason}/{message}", subject.resource, subject.key, subject.uid);
+        let hash = Digest::of_bytes(about.as_bytes());
         let base: String = subject.key.name.chars().take(200).collect();
         let name = format!("{base}.{}", &hash.hex()[..16]);
         let now = Instant::now();
         let count = {
             let mut told = self.told.lock();
             let entry = told.get(&name);
-            if entry.is_some_and(|(said, at, _)| said == message && now.duration_since(*at) < QUIET) {
+            if entry.is_some_and(|(at, _)| now.duration_since(*at) < QUIET) {
                 return;
             }
-            let count = entry.map_or(1, |(_, _, count)| count + 1);
+            let count = entry.map_or(1, |(_, count)| count + 1);
             if told.len() >= REMEMBERED {
-                told.retain(|_, (_, at, _)| now.duration_since(*at) < QUIET);
+                told.retain(|_, (at, _)| now.duration_since(*at) < QUIET);
             }
-            told.insert(name.clone(), (message.to_owned(), now, count));
+            told.insert(name.clone(), (now, count));
             count
         };
         tracing::info!(object = %subject.key, kind = %subject.resource, reason, message, "event");
