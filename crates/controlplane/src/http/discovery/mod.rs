@@ -3,7 +3,7 @@
 //! Flows in: a [`Catalog`] and the `Accept` header. Flows out: `/api`, `/apis` and the lists below them (for old clients),
 //! the aggregated form of both (for clients that ask for it), `/version`, the list of paths, and the OpenAPI documents.
 //! Everything is a pure function of the catalogue; OpenAPI documents are kept while they are in use
-//! ([`documents`]).
+//! (`documents`).
 
 mod aggregated;
 mod documents;
