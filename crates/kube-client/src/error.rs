@@ -109,8 +109,8 @@ pub(crate) fn read_status(body: &[u8], code: u16) -> (String, String, Option<Dur
     }
 }
 
-/// Flattens an error and its sources into one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// An error and what it comes from in one line, each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kube_bind_api::wire::{self, BindingProvider, BindingResourceResponse, ErrorCode, RedeemRequest, TokenResponse};
+use kube_client::error::chain;
 use reqwest::header::{ACCEPT, USER_AGENT};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::args::Common;
-use crate::errors::{CliError, chain};
+use crate::errors::CliError;
 use crate::logins::origin;
 
 /// More is not read from anybody.

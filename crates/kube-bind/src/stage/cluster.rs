@@ -57,7 +57,6 @@ impl Setup {
         self.rbac("clusterrolebindings", "ClusterRoleBinding", &rbac::backend::base_binding(&backend)).await?;
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::contracts()).await?;
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await?;
-        self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await?;
         // The provider extends this one to offer more; that must survive a restart.
         let offers = rbac::backend::offers([&super::kind_of(&crd)]);
         let roles = Resource::new(RBAC, "v1", "clusterroles", "ClusterRole");
