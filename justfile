@@ -26,6 +26,10 @@ dev *ARGS:
 test-clients:
     ./scripts/clients
 
+# etcd, kube-apiserver and kube-controller-manager, built with Go into target/kubernetes (KUBEBUILDER_ASSETS wins).
+kubernetes:
+    ./scripts/kubernetes
+
 # Pages in headless Chromium, with screenshots under target/screenshots.
 test-browser:
     ./scripts/browser
