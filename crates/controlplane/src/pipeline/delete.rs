@@ -4,10 +4,9 @@ use apimachinery::status::StatusError;
 use serde_json::{Value, json};
 
 use super::update::is_free;
-use super::{ATTEMPTS, Context, Target, admission, convert, metadata, store_error, timestamp};
+use super::{ATTEMPTS, Context, Target, admission, convert, metadata, timestamp};
 use crate::core::Core;
 use crate::registry::crd;
-use crate::store::{Draft, Expect, Write, WriteError};
 
 /// What becomes of objects that have the deleted one as their owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,25 +149,9 @@ impl Core {
         if ctx.dry_run || (!gone && metadata::same_but_times(&current, &object)) {
             return Ok(Some(Deleted { object, gone, warnings }));
         }
-        let form = convert::to_storage(resource, &object);
-        let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
-        let write = Write {
-            table: target.table(),
-            key: target.key(),
-            expect: Expect::Revision(stored.revision),
-            guard: None,
-            draft,
-            delete: gone,
-        };
-        match self.store.write(write).await {
-            Ok(stored) => {
-                metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Some(Deleted { object, gone, warnings }))
-            }
-            Err(WriteError::Changed) if options.resource_version.is_some() => Err(target.modified()),
-            Err(WriteError::Changed) => Ok(None),
-            Err(other) => Err(store_error(other)),
-        }
+        let pinned = options.resource_version.is_some();
+        let kept = self.replace(target, stored.revision, object, gone, pinned).await?;
+        Ok(kept.map(|object| Deleted { object, gone, warnings }))
     }
 
     /// What a kind shows once its deletion has begun.

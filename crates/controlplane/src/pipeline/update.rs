@@ -153,20 +153,35 @@ impl Core {
             return Ok(Some(Outcome { object, created: false, deleted, warnings }));
         }
         let _kept = self.compiled(resource, &object);
+        let kept = self.replace(target, stored.revision, object, deleted, pinned).await?;
+        Ok(kept.map(|object| Outcome { object, created: false, deleted, warnings }))
+    }
+
+    /// Writes what a changed object has become, or removes it (`gone`), if it is still at `revision`. Gives the object with
+    /// its new revision; nothing when it was changed meanwhile and whoever asked did not pin a revision.
+    pub(super) async fn replace(
+        &self,
+        target: &Target,
+        revision: u64,
+        mut object: Value,
+        gone: bool,
+        pinned: bool,
+    ) -> Result<Option<Value>, StatusError> {
+        let resource = &*target.resource;
         let form = convert::to_storage(resource, &object);
         let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
-            expect: Expect::Revision(stored.revision),
+            expect: Expect::Revision(revision),
             guard: None,
             draft,
-            delete: deleted,
+            delete: gone,
         };
         match self.store.write(write).await {
             Ok(stored) => {
                 metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
-                Ok(Some(Outcome { object, created: false, deleted, warnings }))
+                Ok(Some(object))
             }
             Err(WriteError::Changed) if pinned => Err(target.modified()),
             Err(WriteError::Changed) => Ok(None),
