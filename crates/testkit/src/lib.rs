@@ -16,6 +16,7 @@
 pub mod https;
 pub mod operator;
 pub mod program;
+pub mod real;
 pub mod rights;
 pub mod service;
 pub mod site;
