@@ -7,7 +7,7 @@ app.kubernetes.io/name: konnector
 {{- define "konnector.labels" -}}
 {{ include "konnector.selector" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ trimPrefix "v" .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: kube-bind
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
