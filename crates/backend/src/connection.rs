@@ -46,6 +46,11 @@ pub async fn connect(source: &KubeSource) -> Result<Connection, ConnectionError>
             let config = kube::Config::infer().await.map_err(|err| bad(&err))?;
             (config, connect::from_environment(None).await)
         }
+        KubeSource::Context(context) => {
+            let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+            let config = kube::Config::from_kubeconfig(&options).await.map_err(|err| bad(&err))?;
+            (config, connect::from_environment(Some(context)).await)
+        }
         KubeSource::File(path, context) => {
             let kubeconfig = Kubeconfig::read_from(path).map_err(|err| bad(&err))?;
             let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
@@ -61,7 +66,7 @@ pub async fn connect(source: &KubeSource) -> Result<Connection, ConnectionError>
         }
     };
     let made = made.map_err(|err| bad(&err))?;
-    let api = Api::new(made.client, "provider");
+    let api = made.api("provider");
     let user = match token_subject(&config) {
         Some(user) => user,
         None => whoami(&api).await?,

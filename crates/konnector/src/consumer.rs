@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, LABEL_BINDING};
-use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, informer::Project};
+use kube_client::{
+    Api, Delta, Informer, InformerOptions, Keep, ListQuery, ManagedFields, ObjectKey, informer::Project,
+};
 use parking_lot::RwLock;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +136,9 @@ impl Consumer {
     /// Starts the caches. `uid` is that of namespace `kube-system`.
     pub fn start(api: Api, uid: String, identity: &str, metrics: Arc<Metrics>, stop: CancellationToken) -> Arc<Self> {
         let listeners = Listeners::default();
-        let options = InformerOptions::default;
+        let options = || InformerOptions::keeping(Keep::UNMANAGED);
+        // Schemas are most of a CRD, and CRDs most of a large cluster.
+        let heads = || InformerOptions::keeping(Keep { managed_fields: ManagedFields::None, leave_out: &[&["spec"]] });
         let whole = || -> Project<Arc<Value>> { Arc::new(|object: &Arc<Value>| Ok(object.clone())) };
         let tell = |make: fn(String) -> Signal| {
             let listeners = listeners.clone();
@@ -154,7 +158,7 @@ impl Consumer {
             &api,
             &resources::crds(),
             ListQuery::default(),
-            options(),
+            heads(),
             Arc::new(|crd: &Arc<Value>| Ok(CrdSummary::of(crd))),
             Arc::new(move |delta: &Delta<CrdSummary>| match delta {
                 // CRDs change often in ways that do not matter here (status of others).
@@ -192,6 +196,17 @@ impl Consumer {
         );
         let events = Recorder::new(api.clone(), identity);
         Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners, stop })
+    }
+
+    /// Kinds whose caches are not filled yet.
+    pub fn unsynced(&self) -> Vec<&'static str> {
+        let caches = [
+            (self.bindings.synced(), "bindings"),
+            (self.crds.synced(), "CRDs"),
+            (self.namespaces.synced(), "namespaces"),
+            (self.secrets.synced(), "Secrets"),
+        ];
+        caches.into_iter().filter(|(synced, _)| !synced).map(|(_, name)| name).collect()
     }
 
     /// Waits until all caches are filled once.

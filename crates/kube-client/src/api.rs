@@ -5,7 +5,13 @@
 //! `metadata.resourceVersion: "1"` and is a 409 wherever an object is; *update-only* carries `metadata.uid` and is a 409
 //! where nothing is. So nothing foreign is taken over and nothing deleted comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use http::{Method, Request, header};
@@ -14,9 +20,11 @@ use kube::client::Body;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    error::{ApiError, Class, chain, classify, read_status},
+    error::{ApiError, Class, chain, classify, patience, read_status},
     resource::{Resource, encode},
     store::ObjectKey,
+    stream::{Lines, Piece, Pieces},
+    transport::Lanes,
 };
 
 /// Requests but watches are given up after this long.
@@ -89,6 +97,20 @@ pub struct Page {
     pub revision: String,
 }
 
+/// One step through a page of a list that is cut into its items while it arrives.
+#[derive(Debug)]
+pub enum Listed {
+    /// An object, undecoded.
+    Item(bytes::Bytes),
+    /// The page is complete.
+    End {
+        /// Token of the next page.
+        continue_token: Option<String>,
+        /// Revision of the list.
+        revision: String,
+    },
+}
+
 /// One line of a watch.
 #[derive(Debug)]
 pub struct Frame {
@@ -102,7 +124,11 @@ pub struct Frame {
 #[derive(Clone)]
 pub struct Api {
     client: kube::Client,
+    /// Connections for watches; without them, watches share the client.
+    lanes: Option<Arc<Lanes>>,
     side: Arc<str>,
+    /// Watches that broke and were begun anew.
+    restarts: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Api {
@@ -114,7 +140,22 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// Wraps a client; `side` names the cluster in error messages.
     pub fn new(client: kube::Client, side: &str) -> Self {
-        Self { client, side: side.into() }
+        Self { client, lanes: None, side: side.into(), restarts: Arc::default() }
+    }
+
+    /// The same, with connections of their own for watches.
+    pub fn with_lanes(self, lanes: Arc<Lanes>) -> Self {
+        Self { lanes: Some(lanes), ..self }
+    }
+
+    /// The same, counting in `counter` how often a watch broke and was begun anew.
+    pub fn counting_restarts(self, counter: Arc<AtomicU64>) -> Self {
+        Self { restarts: counter, ..self }
+    }
+
+    /// A watch broke and is begun anew.
+    pub(crate) fn note_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The name of the cluster in messages.
@@ -329,24 +370,12 @@ impl Api {
         token: Option<&str>,
     ) -> Result<Page, ApiError> {
         #[derive(serde::Deserialize)]
-        struct Meta {
-            #[serde(default, rename = "resourceVersion")]
-            revision: String,
-            #[serde(default, rename = "continue")]
-            token: String,
-        }
-        #[derive(serde::Deserialize)]
         struct List {
-            metadata: Meta,
+            metadata: ListMeta,
             #[serde(default)]
             items: Option<Vec<Box<RawValue>>>,
         }
-        let mut path =
-            format!("{}?limit={limit}{}", resource.collection_path(query.namespace.as_deref()), query.query());
-        if let Some(token) = token {
-            path.push_str(&format!("&continue={}", encode(token)));
-        }
-        let key = ObjectKey::new(query.namespace.as_deref().unwrap_or_default(), "*");
+        let (path, key) = list_path(resource, query, limit, token);
         let bytes = self.bytes("list", resource, &key, Method::GET, &path, None, None).await?;
         let list: List =
             serde_json::from_slice(&bytes).map_err(|e| self.failure("list", resource, &key, Class::Decode, &e))?;
@@ -355,6 +384,45 @@ impl Api {
             continue_token: Some(list.metadata.token).filter(|t| !t.is_empty()),
             revision: list.metadata.revision,
         })
+    }
+
+    /// The same, cut into its items while it arrives: neither the page nor its text is ever in memory as a whole. The
+    /// last thing that the stream gives is [`Listed::End`] or an error.
+    pub async fn list_stream(
+        &self,
+        resource: &Resource,
+        query: &ListQuery,
+        limit: u32,
+        token: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<Listed, ApiError>>, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct List {
+            metadata: ListMeta,
+        }
+        let (path, key) = list_path(resource, query, limit, token);
+        let answer = self.send("list", resource, &key, Method::GET, &path, None, None).await?;
+        let pieces = Pieces::new(answer.into_body().into_data_stream().boxed());
+        let (this, resource) = (self.clone(), resource.clone());
+        Ok(futures::stream::unfold(Some(pieces), move |pieces| {
+            let (this, resource, key) = (this.clone(), resource.clone(), key.clone());
+            async move {
+                let mut pieces = pieces?;
+                let fail = |class, error: &dyn std::error::Error| this.failure("list", &resource, &key, class, error);
+                let listed = match tokio::time::timeout(REQUEST_TIMEOUT, pieces.next()).await {
+                    Ok(Ok(Piece::Item(item))) => return Some((Ok(Listed::Item(item.into())), Some(pieces))),
+                    Ok(Ok(Piece::Rest(rest))) => serde_json::from_slice::<List>(&rest)
+                        .map(|List { metadata }| Listed::End {
+                            continue_token: Some(metadata.token).filter(|t| !t.is_empty()),
+                            revision: metadata.revision,
+                        })
+                        .map_err(|error| fail(Class::Decode, &error)),
+                    Ok(Err(error)) => Err(fail(Class::Unreachable, &error)),
+                    Err(elapsed) => Err(fail(Class::Unreachable, &elapsed)),
+                };
+                Some((listed, None))
+            }
+        })
+        .boxed())
     }
 
     /// All objects of a (small) list, decoded; objects that do not decode are left out.
@@ -394,15 +462,21 @@ impl Api {
             query.query()
         );
         let key = ObjectKey::new(query.namespace.as_deref().unwrap_or_default(), "*");
-        let answer = self.send("watch", resource, &key, Method::GET, &path, None, None).await?;
+        let (client, place) = match &self.lanes {
+            Some(lanes) => lanes.take().map_err(|e| self.failure("watch", resource, &key, Class::Unreachable, &e))?,
+            None => (self.client.clone(), Arc::default()),
+        };
+        let answer = self.send_over(client, "watch", resource, &key, Method::GET, &path, None, None).await?;
         let this = self.clone();
         let resource = resource.clone();
         let data = answer.into_body().into_data_stream();
-        let lines = Lines { data: data.boxed(), buffer: Vec::new(), scanned: 0, ended: false };
+        let lines = Lines::new(data.boxed());
         let stream =
             futures::stream::unfold(lines, |mut lines| async move { lines.next().await.map(|line| (line, lines)) });
         Ok(stream
             .map(move |line| {
+                // Taken as long as the stream lives.
+                let _ = &place;
                 let line = line.map_err(|e| this.failure("watch", &resource, &key, Class::Unreachable, &e))?;
                 let line: Line = serde_json::from_slice(&line)
                     .map_err(|e| this.failure("watch", &resource, &key, Class::Decode, &e))?;
@@ -464,6 +538,20 @@ impl Api {
         body: Option<&Value>,
         content_type: Option<&'static str>,
     ) -> Result<http::Response<Body>, ApiError> {
+        self.send_over(self.client.clone(), verb, resource, key, method, path, body, content_type).await
+    }
+
+    async fn send_over(
+        &self,
+        client: kube::Client,
+        verb: &'static str,
+        resource: &Resource,
+        key: &ObjectKey,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        content_type: Option<&'static str>,
+    ) -> Result<http::Response<Body>, ApiError> {
         let bytes = match body {
             Some(body) => serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?,
             None => Vec::new(),
@@ -479,7 +567,7 @@ impl Api {
         }
         let request =
             request.body(Body::from(bytes)).map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
-        let sent = tokio::time::timeout(REQUEST_TIMEOUT, self.client.send(request)).await;
+        let sent = tokio::time::timeout(REQUEST_TIMEOUT, client.send(request)).await;
         let answer = match sent {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(self.failure(verb, resource, key, Class::Unreachable, &error)),
@@ -494,7 +582,8 @@ impl Api {
             .get(header::RETRY_AFTER)
             .and_then(|v| v.to_str().ok())
             .and_then(|v| v.parse().ok())
-            .map(Duration::from_secs);
+            .map(Duration::from_secs)
+            .map(patience);
         let body = tokio::time::timeout(REQUEST_TIMEOUT, answer.into_body().collect()).await;
         let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let (reason, message, status_retry) = read_status(&body, code);
@@ -531,61 +620,30 @@ impl Api {
     }
 }
 
+#[derive(serde::Deserialize)]
+struct ListMeta {
+    #[serde(default, rename = "resourceVersion")]
+    revision: String,
+    #[serde(default, rename = "continue")]
+    token: String,
+}
+
+fn list_path(resource: &Resource, query: &ListQuery, limit: u32, token: Option<&str>) -> (String, ObjectKey) {
+    let mut path = format!("{}?limit={limit}{}", resource.collection_path(query.namespace.as_deref()), query.query());
+    if let Some(token) = token {
+        path.push_str(&format!("&continue={}", encode(token)));
+    }
+    (path, ObjectKey::new(query.namespace.as_deref().unwrap_or_default(), "*"))
+}
+
 /// The finalizers on an object.
 pub fn finalizers_of(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Cuts a byte stream into lines of any length.
-struct Lines {
-    data: BoxStream<'static, Result<bytes::Bytes, kube::Error>>,
-    buffer: Vec<u8>,
-    scanned: usize,
-    ended: bool,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Option<Result<Vec<u8>, kube::Error>> {
-        loop {
-            if let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
-                let rest = self.buffer.split_off(self.scanned + at + 1);
-                let mut line = std::mem::replace(&mut self.buffer, rest);
-                self.scanned = 0;
-                line.pop();
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                return Some(Ok(line));
-            }
-            self.scanned = self.buffer.len();
-            if self.ended {
-                return None;
-            }
-            match self.data.next().await {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => {
-                    self.ended = true;
-                    return Some(Err(error));
-                }
-                None => self.ended = true,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn lines_across_chunks_and_no_half_line_at_the_end() {
-        let chunks: Vec<Result<bytes::Bytes, kube::Error>> =
-            vec![Ok("{\"a\":1}\n{\"b".into()), Ok("\":2}\n\n{\"half".into())];
-        let mut lines = Lines { data: futures::stream::iter(chunks).boxed(), buffer: vec![], scanned: 0, ended: false };
-        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"a\":1}");
-        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"b\":2}");
-        assert!(lines.next().await.is_none());
-    }
 
     #[test]
     fn selectors_are_encoded() {

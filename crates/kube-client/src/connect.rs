@@ -1,9 +1,12 @@
 //! Clients from kubeconfigs. In: kubeconfig bytes or the environment. Out: a [`kube::Client`] without kube's own
 //! retries (they re-send POST on 504) and with timeouts that fit watches.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+pub use crate::transport::Lanes;
+use crate::{api::Api, transport};
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +30,21 @@ pub enum ConnectError {
 
 /// A kubeconfig that was read: where it points and in which namespace.
 pub struct Connection {
-    /// The client.
+    /// The client, for requests.
     pub client: kube::Client,
+    /// Further connections, for watches.
+    pub lanes: Arc<Lanes>,
     /// API server URL, for messages.
     pub server: String,
     /// Namespace of the current context.
     pub namespace: String,
+}
+
+impl Connection {
+    /// Requests and watches; `side` names the cluster in error messages.
+    pub fn api(&self, side: &str) -> Api {
+        Api::new(self.client.clone(), side).with_lanes(self.lanes.clone())
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -79,8 +91,7 @@ pub async fn from_untrusted_kubeconfig(bytes: &[u8]) -> Result<Connection, Conne
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|e| ConnectError::Use(crate::error::chain(&e)))?;
-    let server = config.cluster_url.to_string();
-    Ok(Connection { client: build(config)?, server, namespace })
+    build(config, namespace)
 }
 
 /// Client for a local kubeconfig text (all forms allowed), with an optional context.
@@ -117,19 +128,20 @@ pub async fn from_environment(context: Option<&str>) -> Result<Connection, Conne
 }
 
 fn finish(config: Config) -> Result<Connection, ConnectError> {
-    let server = config.cluster_url.to_string();
     let namespace = config.default_namespace.clone();
-    Ok(Connection { client: build(config)?, server, namespace })
+    build(config, namespace)
 }
 
-/// A client with our timeouts and no retries of its own.
-fn build(mut config: Config) -> Result<kube::Client, ConnectError> {
+/// Clients with our timeouts and no retries of their own.
+fn build(mut config: Config, namespace: String) -> Result<Connection, ConnectError> {
     config.connect_timeout = Some(Duration::from_secs(10));
     // Above the longest silence of a watch (200 s); requests have their own, shorter limit in `api`.
     config.read_timeout = Some(Duration::from_secs(240));
     config.write_timeout = Some(Duration::from_secs(30));
     config.default_retry = false;
-    kube::Client::try_from(config).map_err(|e| ConnectError::Build(crate::error::chain(&e)))
+    let server = config.cluster_url.to_string();
+    let client = transport::client(&config).map_err(|e| ConnectError::Build(crate::error::chain(&e)))?;
+    Ok(Connection { client, lanes: Arc::new(Lanes::new(config)), server, namespace })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::{future::Future, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -105,13 +105,27 @@ pub fn lease_resource() -> Resource {
     Resource::new("coordination.k8s.io", "v1", "leases", "Lease")
 }
 
+/// What a candidate knows of the Lease, for its probes.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// It is ours.
+    pub leading: bool,
+    /// Who has it, as last seen.
+    pub holder: String,
+    /// When the API server last answered.
+    pub answered: Option<Instant>,
+    /// Why the last look failed.
+    pub trouble: Option<String>,
+}
+
 /// Campaigns until `stop`; each time the Lease is ours, runs `lead` with a token that is cancelled when it is not any
 /// more. Releases the Lease when stopped while leading. `wall` gives the wall-clock time for `renewTime` (informational
-/// for others). Returns when stopped or when `lead` ends by itself.
+/// for others); `standing` is kept up to date. Returns when stopped or when `lead` ends by itself.
 pub async fn campaign<F, Fut>(
     api: &Api,
     config: &ElectionConfig,
     wall: impl Fn() -> String + Send + Sync,
+    standing: &watch::Sender<Standing>,
     stop: CancellationToken,
     lead: F,
 ) where
@@ -124,7 +138,9 @@ pub async fn campaign<F, Fut>(
         if stop.is_cancelled() {
             return;
         }
-        match attempt(api, config, &wall, &mut seen).await {
+        let looked = attempt(api, config, &wall, &mut seen).await;
+        note(standing, &looked, seen.as_ref());
+        match looked {
             Ok(true) => {
                 tracing::info!(lease = %config.name, identity = %config.identity, "leading");
                 told = false;
@@ -132,7 +148,7 @@ pub async fn campaign<F, Fut>(
                 let ended = {
                     let work = lead(leading.clone());
                     tokio::pin!(work);
-                    let renewing = renew(api, config, &wall, &mut seen, &stop);
+                    let renewing = renew(api, config, &wall, &mut seen, standing, &stop);
                     tokio::pin!(renewing);
                     tokio::select! {
                         () = &mut work => true,
@@ -144,6 +160,7 @@ pub async fn campaign<F, Fut>(
                         }
                     }
                 };
+                standing.send_modify(|standing| standing.leading = false);
                 if stop.is_cancelled() || ended {
                     release(api, config, &wall, seen.as_ref()).await;
                     return;
@@ -157,7 +174,7 @@ pub async fn campaign<F, Fut>(
                     told = true;
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot read or write the Lease"),
+            Err(error) => tracing::warn!(%error, mend = error.mend(), "cannot read or write the Lease"),
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -172,6 +189,7 @@ async fn renew(
     config: &ElectionConfig,
     wall: &(impl Fn() -> String + Send + Sync),
     seen: &mut Option<Sighting>,
+    standing: &watch::Sender<Standing>,
     stop: &CancellationToken,
 ) {
     let mut last = Instant::now();
@@ -182,16 +200,34 @@ async fn renew(
         }
         let deadline = last + config.renew_deadline;
         let started = Instant::now();
-        match tokio::time::timeout_at(deadline, attempt(api, config, wall, seen)).await {
+        let looked = tokio::time::timeout_at(deadline, attempt(api, config, wall, seen)).await;
+        if let Ok(looked) = &looked {
+            note(standing, looked, seen.as_ref());
+        }
+        match looked {
             Ok(Ok(true)) => last = started,
             Ok(Ok(false)) => return,
-            Ok(Err(error)) => tracing::warn!(%error, "renewing the Lease failed"),
+            Ok(Err(error)) => tracing::warn!(%error, mend = error.mend(), "renewing the Lease failed"),
             Err(_) => return,
         }
         if Instant::now() >= deadline && last != started {
             return;
         }
     }
+}
+
+fn note(standing: &watch::Sender<Standing>, looked: &Result<bool, ApiError>, seen: Option<&Sighting>) {
+    standing.send_modify(|standing| match looked {
+        Ok(ours) => {
+            *standing = Standing {
+                leading: *ours,
+                holder: seen.map(|seen| seen.holder.clone()).unwrap_or_default(),
+                answered: Some(Instant::now()),
+                trouble: None,
+            };
+        }
+        Err(error) => standing.trouble = Some(error.to_string()),
+    });
 }
 
 /// Looks, decides, and writes if it may. `Ok(true)`: the Lease is ours now.

@@ -72,6 +72,31 @@ impl ApiError {
         matches!(self.class, Class::Conflict | Class::AlreadyExists)
     }
 
+    /// True when the other side's certificate is not one that the kubeconfig's CA has given.
+    pub fn is_untrusted(&self) -> bool {
+        let message = self.message.to_lowercase();
+        self.class == Class::Unreachable
+            && ["invalid peer certificate", "unknownissuer", "certificate verify failed"].iter().any(|w| message.contains(w))
+    }
+
+    /// What mends it, as far as the failure itself tells; to be said after the error.
+    pub fn mend(&self) -> &'static str {
+        match self.class {
+            Class::Unauthorized => {
+                "the credential is not known there (any more): it has expired or was revoked, give this program a new one"
+            }
+            Class::Forbidden => "the credential lacks the right to this: grant it",
+            Class::NotFound => "that API or object is not served there: install what is missing",
+            Class::Unreachable if self.is_untrusted() => {
+                "the certificate is not from the CA in the kubeconfig: put the cluster's present CA there"
+            }
+            Class::Unreachable => "tried again by itself: see that the API server runs and can be reached from here",
+            Class::Throttled | Class::Server => "tried again by itself: see the API server's log if this lasts",
+            Class::Conflict | Class::AlreadyExists | Class::Gone => "tried again by itself",
+            Class::Invalid | Class::Decode => "the API server and this version do not understand each other: update the older one",
+        }
+    }
+
     /// True for [`Class::Forbidden`].
     pub fn is_forbidden(&self) -> bool {
         self.class == Class::Forbidden
@@ -93,13 +118,21 @@ pub fn classify(code: u16, reason: &str) -> Class {
     }
 }
 
+/// Longest time that a server is believed to need when it says when to come back.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// The server's wish for time, as far as it is granted: one that asks for a year must not switch us off.
+pub(crate) fn patience(wanted: Duration) -> Duration {
+    wanted.min(LONGEST_RETRY_AFTER)
+}
+
 /// Reads `reason`, `message` and retry seconds out of a Status body; plain text becomes the message.
 pub(crate) fn read_status(body: &[u8], code: u16) -> (String, String, Option<Duration>) {
     match serde_json::from_slice::<Value>(body) {
         Ok(status) if status["kind"] == "Status" => (
             status["reason"].as_str().unwrap_or_default().to_owned(),
             status["message"].as_str().unwrap_or_default().to_owned(),
-            status["details"]["retryAfterSeconds"].as_u64().filter(|s| *s > 0).map(Duration::from_secs),
+            status["details"]["retryAfterSeconds"].as_u64().filter(|s| *s > 0).map(Duration::from_secs).map(patience),
         ),
         _ => {
             let text = String::from_utf8_lossy(body);

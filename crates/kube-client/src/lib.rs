@@ -14,17 +14,21 @@
 pub mod api;
 pub mod backoff;
 pub mod connect;
+pub mod decode;
 pub mod election;
 pub mod error;
 pub mod informer;
 pub mod queue;
 pub mod resource;
 pub mod store;
+mod stream;
+mod transport;
 
 pub use api::{Api, FieldManager, ListQuery, Page, Subresource};
 pub use backoff::Backoff;
+pub use decode::{Keep, ManagedFields};
 pub use error::{ApiError, Class};
 pub use informer::{Delta, Health, Informer, InformerOptions};
-pub use queue::{Outcome, WorkQueue};
+pub use queue::{Depth, Outcome, WorkQueue};
 pub use resource::Resource;
-pub use store::{Entry, ObjectKey, Store};
+pub use store::{Entry, KeyMap, ObjectKey, Revision, Store};

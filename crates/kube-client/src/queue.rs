@@ -29,16 +29,39 @@ pub enum Outcome {
     RetryAfter(Duration),
 }
 
+/// What is in a queue. A key that has failed also waits, is worked on or comes later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Waiting for a worker.
+    pub ready: usize,
+    /// Being worked on.
+    pub working: usize,
+    /// Due later.
+    pub later: usize,
+    /// Failed at least once and not yet succeeded.
+    pub failing: usize,
+}
+
+impl Depth {
+    /// Keys that are not at rest.
+    pub fn unsettled(&self) -> usize {
+        self.ready + self.working + self.later
+    }
+}
+
 #[derive(Debug)]
 struct State<K> {
-    ready: VecDeque<K>,
+    ready: VecDeque<(K, Instant)>,
     queued: HashSet<K>,
-    working: HashSet<K>,
+    /// With the time since which each was due.
+    working: HashMap<K, Instant>,
     again: HashSet<K>,
     failures: HashMap<K, u32>,
     later: BTreeMap<(Instant, u64), K>,
     due: HashMap<K, (Instant, u64)>,
     sequence: u64,
+    /// A server asked for time: nothing is handed out before.
+    quiet_until: Option<Instant>,
 }
 
 /// See the module.
@@ -57,12 +80,13 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 queued: HashSet::new(),
-                working: HashSet::new(),
+                working: HashMap::new(),
                 again: HashSet::new(),
                 failures: HashMap::new(),
                 later: BTreeMap::new(),
                 due: HashMap::new(),
                 sequence: 0,
+                quiet_until: None,
             }),
             wake: Notify::new(),
             base,
@@ -87,6 +111,39 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         self.wake.notify_one();
     }
 
+    /// What made keys fail is over: those that wait for their backoff are handed out now.
+    pub fn hurry(&self) {
+        let mut state = self.state.lock();
+        let failed: Vec<K> = state.failures.keys().filter(|key| state.due.contains_key(*key)).cloned().collect();
+        for key in failed {
+            state.put(key);
+        }
+        state.quiet_until = None;
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// How many times in a row a key has failed so far.
+    pub fn failures(&self, key: &K) -> u32 {
+        self.state.lock().failures.get(key).copied().unwrap_or(0)
+    }
+
+    /// How long a key that is being worked on has been due, the wait for a worker included.
+    pub fn due_for(&self, key: &K) -> Option<Duration> {
+        self.state.lock().working.get(key).map(Instant::elapsed)
+    }
+
+    /// How many keys wait, are worked on, come later, and have failed.
+    pub fn depth(&self) -> Depth {
+        let state = self.state.lock();
+        Depth {
+            ready: state.ready.len(),
+            working: state.working.len(),
+            later: state.later.len(),
+            failing: state.failures.len(),
+        }
+    }
+
     /// Keys waiting (not those delayed or being worked on).
     pub fn len(&self) -> usize {
         self.state.lock().ready.len()
@@ -108,16 +165,20 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         loop {
             let wait_until = {
                 let mut state = self.state.lock();
-                state.promote(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
+                let now = Instant::now();
+                state.promote(now);
+                let quiet = state.quiet_until.filter(|until| *until > now);
+                if quiet.is_none()
+                    && let Some((key, since)) = state.ready.pop_front()
+                {
                     state.queued.remove(&key);
-                    state.working.insert(key.clone());
+                    state.working.insert(key.clone(), since);
                     if !state.ready.is_empty() {
                         self.wake.notify_one();
                     }
                     return key;
                 }
-                state.later.keys().next().map(|(at, _)| *at)
+                quiet.or_else(|| state.later.keys().next().map(|(at, _)| *at))
             };
             match wait_until {
                 Some(at) => tokio::select! {
@@ -152,6 +213,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 self.wake.notify_one();
                 return 0;
             }
+        }
+        if let Outcome::RetryAfter(floor) = outcome {
+            // Every other key would be told the same: a queue of thousands must not ask thousands of times.
+            let until = Instant::now() + floor.min(self.cap);
+            state.quiet_until = Some(state.quiet_until.map_or(until, |known| known.max(until)));
         }
         let delay = match outcome {
             Outcome::Done => None,
@@ -203,10 +269,10 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some(at) = self.due.remove(&key) {
             self.later.remove(&at);
         }
-        if self.working.contains(&key) {
+        if self.working.contains_key(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key.clone()) {
-            self.ready.push_back(key);
+            self.ready.push_back((key, Instant::now()));
         }
     }
 
@@ -311,6 +377,55 @@ mod tests {
         q.finish(key, Outcome::RetryAfter(Duration::from_secs(9)));
         q.next().await;
         assert_eq!(start.elapsed(), Duration::from_secs(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_asks_for_time_gets_it_from_all_keys() {
+        let q = queue();
+        let start = Instant::now();
+        q.add("a");
+        q.add("b");
+        let key = q.next().await;
+        q.finish(key, Outcome::RetryAfter(Duration::from_secs(4)));
+        assert_eq!(q.next().await, "b");
+        assert_eq!(start.elapsed(), Duration::from_secs(4));
+        q.finish("b", Outcome::Done);
+        assert_eq!(q.next().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_hurried_and_what_is_only_late_is_not() {
+        let q = queue();
+        for _ in 0..8 {
+            q.add("a");
+            let key = q.next().await;
+            q.finish(key, Outcome::Retry);
+        }
+        q.add_after("b", Duration::from_secs(3600));
+        let start = Instant::now();
+        assert_eq!(q.failures(&"a"), 8);
+        q.hurry();
+        assert_eq!(q.next().await, "a");
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        q.finish("a", Outcome::Done);
+        assert_eq!((q.failures(&"a"), q.next().await), (0, "b"));
+        assert_eq!(start.elapsed(), Duration::from_secs(3600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_it_and_for_how_long() {
+        let q = queue();
+        q.add("a");
+        q.add("b");
+        q.add_after("c", Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let key = q.next().await;
+        assert_eq!(q.due_for(&key), Some(Duration::from_secs(3)));
+        assert_eq!(q.due_for(&"b"), None, "nobody works on it");
+        assert_eq!(q.depth(), Depth { ready: 1, working: 1, later: 1, failing: 0 });
+        q.finish(key, Outcome::Retry);
+        assert_eq!(q.depth(), Depth { ready: 1, working: 0, later: 2, failing: 1 });
+        assert_eq!(q.depth().unsettled(), 3);
     }
 
     #[tokio::test(start_paused = true)]

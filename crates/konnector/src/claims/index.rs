@@ -34,7 +34,8 @@ pub struct Index {
     resources: Vec<String>,
     referrers: HashMap<ItemKey, HashMap<Referrer, HashSet<u16>>>,
     unreferred: HashSet<ItemKey>,
-    users: HashMap<String, HashSet<Referrer>>,
+    /// Names of the objects of bound kinds, by namespace and kind: one for each object there is, so no more than that.
+    users: HashMap<String, HashMap<GroupResource, HashSet<Box<str>>>>,
 }
 
 impl Index {
@@ -95,11 +96,20 @@ impl Index {
 
     fn note_user(&mut self, referrer: &Referrer, there: bool) {
         let Some(namespace) = &referrer.1.namespace else { return };
+        let name = referrer.1.name.as_str();
         if there {
-            self.users.entry(namespace.clone()).or_default().insert(referrer.clone());
-        } else if let Some(users) = self.users.get_mut(namespace) {
-            users.remove(referrer);
-            if users.is_empty() {
+            let users = self.users.entry(namespace.clone()).or_default().entry(referrer.0.clone()).or_default();
+            if !users.contains(name) {
+                users.insert(name.into());
+            }
+        } else if let Some(kinds) = self.users.get_mut(namespace) {
+            if let Some(users) = kinds.get_mut(&referrer.0) {
+                users.remove(name);
+                if users.is_empty() {
+                    kinds.remove(&referrer.0);
+                }
+            }
+            if kinds.is_empty() {
                 self.users.remove(namespace);
             }
         }
@@ -122,7 +132,7 @@ impl Index {
             !referrers.is_empty()
         });
         self.users.retain(|_, users| {
-            users.retain(|(k, _)| k != kind);
+            users.remove(kind);
             !users.is_empty()
         });
     }
@@ -165,6 +175,7 @@ mod tests {
             generation: 1,
             deleting: false,
             finalizer: true,
+            other_finalizers: false,
             provider_namespace: None,
             desired: Digest::of_bytes(b""),
             status: StatusKey { digest: None, generations: Box::new([]) },

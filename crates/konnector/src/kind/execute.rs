@@ -2,10 +2,7 @@
 //! summaries they were decided on. Out: what the queue shall do next. A precondition that fails means that the world has
 //! moved on: the key comes back and is decided anew.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use kube_bind_api::constants::{ANNOTATION_PROVIDER_NAMESPACE, FIELD_MANAGER, FINALIZER};
 use kube_client::{ApiError, Class, ObjectKey, Outcome, Subresource};
@@ -15,6 +12,8 @@ use tokio::time::Instant;
 use super::{KindSync, Standing};
 use crate::{
     events::Subject,
+    health::Cluster,
+    reasons,
     resources::{self, MANAGER},
     sync::{
         Side,
@@ -31,6 +30,11 @@ use crate::{
 
 /// The same namespace is asked for at most this often.
 const MAPPING_RETRY: Duration = Duration::from_secs(30);
+/// After so many failures in a row the object says that it is late.
+const TELL_AFTER: u32 = 4;
+/// At most so many objects of a kind say it within [`TELL_WITHIN`]: a provider that fails for all is the binding's to tell.
+const TELL_MOST: u32 = 20;
+const TELL_WITHIN: Duration = Duration::from_secs(600);
 
 impl KindSync {
     pub(super) async fn carry_out(
@@ -44,7 +48,7 @@ impl KindSync {
         for action in actions {
             let done = match &action {
                 Action::EnsureMapping => self.ensure_mapping(&key.namespace).await,
-                Action::Hold => self.hold(key, consumer, copy).await,
+                Action::Hold => self.hold(key, consumer, copy).await.map(drop),
                 Action::Create => self.create(key, consumer, copy).await,
                 Action::Update { uid, migrate, revert } => {
                     if let Some(wait) = self.contested_wait(key, *revert) {
@@ -67,8 +71,21 @@ impl KindSync {
         Outcome::Done
     }
 
-    async fn failed(&self, key: &ObjectKey, consumer: &ConsumerSummary, action: &Action, error: &ApiError) -> Outcome {
-        self.consumer.metrics.failures.fetch_add(1, Ordering::Relaxed);
+    pub(super) async fn failed(
+        &self,
+        key: &ObjectKey,
+        consumer: &ConsumerSummary,
+        action: &Action,
+        error: &ApiError,
+    ) -> Outcome {
+        // What was found out here was never sent.
+        if error.code != 0 || error.class != Class::Conflict {
+            let side = match action {
+                Action::Hold | Action::PutStatus(_) | Action::Release => Cluster::Consumer,
+                _ => Cluster::Provider,
+            };
+            self.consumer.metrics.refused(side, &self.config.resource, error);
+        }
         match error.class {
             Class::Conflict | Class::AlreadyExists | Class::NotFound => {
                 tracing::debug!(object = %key, ?action, %error, "the world has moved on");
@@ -83,6 +100,10 @@ impl KindSync {
                 self.warn(key, consumer, reason, &error.to_string()).await;
             }
             _ => {}
+        }
+        if error.class.is_transient() && self.queue.failures(key) >= TELL_AFTER && self.may_tell() {
+            let message = format!("{error}; {}", error.mend());
+            self.warn(key, consumer, reasons::SYNC_DELAYED, &message).await;
         }
         tracing::warn!(object = %key, binding = %self.config.binding, ?action, %error, "action failed");
         match error.retry_after {
@@ -101,7 +122,7 @@ impl KindSync {
         }
         let made = ensure_service_namespace(&self.provider, self.config.mapping.contract_namespace(), namespace).await;
         match made {
-            Ok(true) => self.provider_wrote(),
+            Ok(true) => self.consumer.metrics.wrote(Cluster::Provider, &resources::service_namespaces(), None),
             Ok(false) => {}
             Err(error) => {
                 self.mapping_asked.lock().remove(namespace);
@@ -111,13 +132,22 @@ impl KindSync {
         Ok(())
     }
 
-    async fn hold(
+    /// Puts finalizer and place on the consumer's object; returns what it is then.
+    pub(super) async fn hold(
         &self,
         key: &ObjectKey,
         consumer: &ConsumerSummary,
         copy: &Side<ProviderSummary>,
-    ) -> Result<(), ApiError> {
-        let live = self.consumer_body(key, consumer).await?;
+    ) -> Result<ConsumerSummary, ApiError> {
+        let live = if consumer.finalizer || consumer.other_finalizers {
+            self.consumer_body(key, consumer).await?
+        } else {
+            // All that the write needs is known: the list of finalizers is empty at this very revision.
+            Arc::new(json!({"metadata": {
+                "namespace": key.namespace, "name": key.name,
+                "uid": consumer.uid, "resourceVersion": consumer.revision,
+            }}))
+        };
         let namespace = self.target_namespace(key);
         let annotations: Vec<(&str, &str)> = namespace
             .as_deref()
@@ -125,10 +155,13 @@ impl KindSync {
             .map(|n| (ANNOTATION_PROVIDER_NAMESPACE, n))
             .into_iter()
             .collect();
-        self.consumer.api.add_finalizer(&self.config.resource, &live, FINALIZER, &annotations, MANAGER).await?;
-        self.consumer_wrote();
+        let held = self.consumer.api.add_finalizer(&self.config.resource, &live, FINALIZER, &annotations, MANAGER);
+        let held = Arc::new(held.await?);
+        self.wrote(Cluster::Consumer, None);
         self.expect_echo(key, consumer, copy);
-        Ok(())
+        let summary = self.summarise(&held);
+        self.bodies.put_answer(key, summary.revision.clone(), held);
+        Ok(summary)
     }
 
     async fn create(
@@ -140,8 +173,8 @@ impl KindSync {
         let (target, body) = self.wanted(key, consumer).await?;
         let made = self.provider.apply_create_only(&self.config.resource, &target, &body, MANAGER).await?;
         tracing::info!(object = %key, copy = %target, binding = %self.config.binding, "created at the provider");
-        self.provider_wrote();
-        self.remember(key, consumer, &made, false);
+        self.wrote(Cluster::Provider, Some(key));
+        self.note_applied(key, consumer, &made, false);
         self.expect_echo(key, consumer, copy);
         Ok(())
     }
@@ -160,8 +193,8 @@ impl KindSync {
             self.migrate(key, &target, uid).await?;
         }
         let made = self.provider.apply_update_only(&self.config.resource, &target, &body, uid, MANAGER).await?;
-        self.provider_wrote();
-        self.remember(key, consumer, &made, revert);
+        self.wrote(Cluster::Provider, Some(key));
+        self.note_applied(key, consumer, &made, revert);
         let revision = made["metadata"]["resourceVersion"].as_str();
         if revision != copy.present().map(|c| c.revision.as_str()) {
             tracing::info!(object = %key, copy = %target, binding = %self.config.binding, "updated at the provider");
@@ -209,7 +242,7 @@ impl KindSync {
         }
         self.provider.delete(&self.config.resource, &target, deletion.uid()).await?;
         tracing::info!(object = %key, copy = %target, reason = ?deletion.reason(), "deleted at the provider");
-        self.provider_wrote();
+        self.wrote(Cluster::Provider, Some(key));
         self.expect_echo(key, consumer, copy);
         Ok(())
     }
@@ -282,10 +315,10 @@ impl KindSync {
             .api
             .put_status(&self.config.resource, key, &consumer.uid, status.as_ref(), part, MANAGER)
             .await?;
-        self.consumer_wrote();
+        self.wrote(Cluster::Consumer, Some(key));
         let meant = StatusKey::of(&json!({"status": status}));
         let result = StatusKey::of(&written);
-        self.memory.lock().entry(key.clone()).or_default().status = Some((meant, result));
+        self.remember(key, |memory| memory.status = Some((meant, result)));
         if written["metadata"]["resourceVersion"] != consumer.revision.as_str() {
             tracing::debug!(object = %key, "status brought to the consumer");
             self.expect_echo(key, consumer, copy);
@@ -315,7 +348,7 @@ impl KindSync {
             Err(error) => return Err(error),
         };
         match self.consumer.api.remove_finalizer(&self.config.resource, &live, FINALIZER, MANAGER).await {
-            Ok(Some(_)) => self.consumer_wrote(),
+            Ok(Some(_)) => self.wrote(Cluster::Consumer, None),
             Ok(None) => {}
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error),
@@ -356,9 +389,20 @@ impl KindSync {
         self.consumer.events.warn(&subject, reason, message).await;
     }
 
+    /// Whether another object may say that it is late.
+    fn may_tell(&self) -> bool {
+        let mut late = self.late.lock();
+        let now = Instant::now();
+        if late.0.is_none_or(|since| now.duration_since(since) > TELL_WITHIN) {
+            *late = (Some(now), 0);
+        }
+        late.1 += 1;
+        late.1 <= TELL_MOST
+    }
+
     /// Fields that are changed again and again at the provider are put back more and more slowly.
     fn contested_wait(&self, key: &ObjectKey, revert: bool) -> Option<Duration> {
-        let reverts = self.memory.lock().get(key).map_or(0, |m| m.reverts);
+        let reverts = self.remembered(key).reverts;
         if !revert || reverts < CONTESTED_AFTER {
             self.contested.lock().remove(key);
             return None;
@@ -368,7 +412,7 @@ impl KindSync {
         let mut contested = self.contested.lock();
         match contested.get(key) {
             None => {
-                contested.insert(key.clone(), now + delay);
+                contested.insert(key, now + delay);
                 Some(delay)
             }
             Some(until) if *until > now => Some(*until - now),
@@ -379,17 +423,17 @@ impl KindSync {
         }
     }
 
-    fn remember(&self, key: &ObjectKey, consumer: &ConsumerSummary, made: &Value, revert: bool) {
+    fn note_applied(&self, key: &ObjectKey, consumer: &ConsumerSummary, made: &Value, revert: bool) {
         let seen = self.summarise_copy(key, made);
-        let mut memory = self.memory.lock();
-        let memory = memory.entry(key.clone()).or_default();
-        memory.reverts = if revert { memory.reverts + 1 } else { 0 };
-        memory.applied = Some(Applied {
-            desired: consumer.desired,
-            result: seen.owned,
-            uid: seen.uid,
-            provider_generation: seen.generation,
-            consumer_generation: consumer.generation,
+        self.remember(key, |memory| {
+            memory.reverts = if revert { memory.reverts + 1 } else { 0 };
+            memory.applied = Some(Applied {
+                desired: consumer.desired,
+                result: seen.owned,
+                uid: seen.uid,
+                provider_generation: seen.generation,
+                consumer_generation: consumer.generation,
+            });
         });
     }
 
@@ -444,12 +488,10 @@ impl KindSync {
         self.target(key).map(|t| t.namespace)
     }
 
-    fn consumer_wrote(&self) {
-        self.consumer.metrics.consumer_writes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn provider_wrote(&self) {
-        self.consumer.metrics.provider_writes.fetch_add(1, Ordering::Relaxed);
+    /// Counts a write; with the key of the object whose change it brings across.
+    fn wrote(&self, side: Cluster, change: Option<&ObjectKey>) {
+        let waited = change.and_then(|key| self.queue.due_for(key));
+        self.consumer.metrics.wrote(side, &self.config.resource, waited);
     }
 }
 

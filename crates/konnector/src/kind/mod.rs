@@ -14,15 +14,22 @@ mod bodies;
 mod execute;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use apimachinery::schema::Structural;
 use contract::{Claim, Mapping, NamespaceMap, Strategy, names::NameError};
 use kube_bind_api::GroupResource;
-use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, WorkQueue};
+use kube_bind_api::constants::FIELD_MANAGER;
+use kube_client::{
+    Api, Delta, Informer, InformerOptions, Keep, KeyMap, ListQuery, ManagedFields, ObjectKey, Outcome, Resource,
+    WorkQueue,
+};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -31,10 +38,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::bodies::Bodies;
 use crate::{
     consumer::Consumer,
+    health::{Gauges, Observed},
     sync::{
         ConsumerKey, ProviderKey, Side, consumer_key, consumer_object,
-        decide::{Memory, Target, Terms, decide},
+        decide::{Action, Memory, Target, Terms, decide},
         intent::Teardown,
+        packed::Packed,
         provider_key, provider_object,
         summary::{self, Belongs, ConsumerSummary, ProviderSummary},
     },
@@ -78,8 +87,10 @@ pub struct Standing {
 pub type ReferenceListener =
     Arc<dyn Fn(&ConsumerKey, Option<&ConsumerSummary>, Option<&ConsumerSummary>) + Send + Sync>;
 
+/// What the caches showed when we wrote.
 struct Pending {
-    consumer: Option<String>,
+    /// Revisions of the consumer's object that tell nothing new: the one we decided on, and the one that we made.
+    consumer: [Option<String>; 2],
     provider: Option<String>,
     at: Instant,
 }
@@ -91,14 +102,17 @@ pub struct KindSync {
     provider: Api,
     standing: RwLock<Standing>,
     namespaces: RwLock<NamespaceMap>,
-    objects: RwLock<Option<Informer<ConsumerSummary>>>,
-    copies: RwLock<HashMap<String, Informer<ProviderSummary>>>,
+    objects: RwLock<Option<Informer<Packed<ConsumerSummary>>>>,
+    copies: RwLock<HashMap<String, Informer<Packed<ProviderSummary>>>>,
     queue: Arc<WorkQueue<ObjectKey>>,
-    memory: Mutex<HashMap<ObjectKey, Memory>>,
-    pending: Mutex<HashMap<ObjectKey, Pending>>,
+    memory: Mutex<KeyMap<Packed<Memory>>>,
+    pending: Mutex<KeyMap<Pending>>,
     bodies: Bodies,
     mapping_asked: Mutex<HashMap<String, Instant>>,
-    contested: Mutex<HashMap<ObjectKey, Instant>>,
+    contested: Mutex<KeyMap<Instant>>,
+    /// Since when, and how many objects have said that they are late.
+    late: Mutex<(Option<Instant>, u32)>,
+    doubts: AtomicU64,
     references: ReferenceListener,
     stop: CancellationToken,
     _guard: DropGuard,
@@ -123,19 +137,36 @@ impl KindSync {
             objects: RwLock::new(None),
             copies: RwLock::new(HashMap::new()),
             queue: WorkQueue::new(Duration::from_millis(100), Duration::from_secs(60)),
-            memory: Mutex::new(HashMap::new()),
-            pending: Mutex::new(HashMap::new()),
+            memory: Mutex::default(),
+            pending: Mutex::default(),
             bodies: Bodies::default(),
             mapping_asked: Mutex::new(HashMap::new()),
-            contested: Mutex::new(HashMap::new()),
+            contested: Mutex::default(),
+            late: Mutex::default(),
+            doubts: AtomicU64::new(0),
             references,
             _guard: stop.clone().drop_guard(),
             stop,
             config,
         });
+        this.consumer.metrics.announce(&this.config.resource);
+        let part: Weak<Self> = Arc::downgrade(&this);
+        this.consumer.metrics.ask(part);
         let informer = this.watch_consumer();
         *this.objects.write() = Some(informer);
         this.set_namespaces(namespaces);
+        let weak = Arc::downgrade(&this);
+        let ended = this.stop.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = ended.cancelled() => return,
+                    () = tokio::time::sleep(ECHO) => {}
+                }
+                let Some(this) = weak.upgrade() else { return };
+                this.look_for_echoes();
+            }
+        });
         let queue = this.queue.clone();
         let weak = Arc::downgrade(&this);
         let stop = this.stop.clone();
@@ -203,16 +234,19 @@ impl KindSync {
 
     /// Whether copies of ours are left in the provider's namespace for a consumer namespace, or may be.
     pub fn has_copies_in(&self, consumer_namespace: &str) -> bool {
+        if self.config.mapping.strategy() != Strategy::ServiceNamespaced {
+            return false;
+        }
         let Some(mapped) = self.namespaces.read().provider(consumer_namespace).map(str::to_owned) else { return false };
         self.copies.read().get(&mapped).is_none_or(|copies| {
             !copies.synced()
-                || copies.store().all().iter().any(|(_, e)| matches!(e.summary.belongs, Belongs::Ours { .. }))
+                || copies.store().all().iter().any(|(_, e)| matches!(e.summary.unpack().belongs, Belongs::Ours { .. }))
         })
     }
 
     /// Uid of a consumer's object, if it is known.
     pub fn uid_of(&self, key: &ConsumerKey) -> Option<String> {
-        self.objects.read().as_ref()?.store().get(&consumer_object(key)).map(|e| e.summary.uid.clone())
+        self.objects.read().as_ref()?.store().get(&consumer_object(key)).map(|e| e.summary.unpack().uid)
     }
 
     /// The provider's copy of a consumer's object, as last seen.
@@ -225,6 +259,47 @@ impl KindSync {
         let consumer = self.objects.read().as_ref().and_then(|o| o.health().borrow().trouble.clone());
         let provider = self.copies.read().values().find_map(|informer| informer.health().borrow().trouble.clone());
         consumer.or(provider).map(|t| t.message)
+    }
+
+    /// The other side is there again: what failed is tried now.
+    pub fn hurry(&self) {
+        self.queue.hurry();
+    }
+
+    /// Writes whose event has not come: perhaps they changed nothing, perhaps a watch is dead though its connection looks
+    /// alive. Watches on both sides start anew from where they were, and the objects are looked at.
+    fn look_for_echoes(&self) {
+        let overdue: Vec<ObjectKey> = {
+            let pending = self.pending.lock();
+            pending.iter().filter(|(_, wait)| wait.at.elapsed() >= ECHO).map(|(key, _)| key).collect()
+        };
+        if overdue.is_empty() {
+            return;
+        }
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+        if let Some(objects) = self.objects.read().as_ref() {
+            objects.doubt();
+        }
+        let namespaces: HashSet<String> = overdue.iter().filter_map(|key| self.copies_namespace(key)).collect();
+        for (namespace, copies) in self.copies.read().iter() {
+            if namespaces.contains(namespace) {
+                copies.doubt();
+            }
+        }
+        for key in overdue {
+            self.queue.add(key);
+        }
+    }
+
+    /// How often the watches were doubted.
+    pub fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
+    }
+
+    /// In which of the provider's namespaces the copy of an object is watched.
+    fn copies_namespace(&self, key: &ObjectKey) -> Option<String> {
+        let target = self.to_provider(&consumer_key(key)).ok()?;
+        Some(target.namespace.unwrap_or_default())
     }
 
     /// Looks at every object again.
@@ -244,40 +319,27 @@ impl KindSync {
         }
     }
 
-    fn watch_consumer(self: &Arc<Self>) -> Informer<ConsumerSummary> {
+    fn watch_consumer(self: &Arc<Self>) -> Informer<Packed<ConsumerSummary>> {
         let weak = Arc::downgrade(self);
-        let referring = GroupResource::new(self.config.resource.group.clone(), self.config.resource.plural.clone());
-        let contract = self.config.mapping.contract_namespace().to_owned();
-        let schema = self.config.schema.clone();
-        let openapi = self.config.openapi.clone();
-        let claims = self.config.claims.clone();
-        let project = move |object: &Arc<Value>| {
-            let mut references: Vec<(u16, Box<str>)> = Vec::new();
-            for (index, claim) in claims.iter().enumerate() {
-                for target in claim.targets(&referring, object, openapi.as_deref()).found {
-                    references.push((u16::try_from(index).unwrap_or(u16::MAX), target.name.into()));
-                }
-            }
-            Ok(summary::consumer(object, &contract, schema.as_deref(), references))
+        let project = {
+            let weak = weak.clone();
+            move |object: &Arc<Value>| Ok(Packed::new(&weak.upgrade().ok_or("stopped")?.summarise(object)))
         };
-        let handler = move |delta: &Delta<ConsumerSummary>| {
+        let handler = move |delta: &Delta<Packed<ConsumerSummary>>| {
             let Some(this) = weak.upgrade() else { return };
             match delta {
                 Delta::Applied { key, old, new, body } => {
-                    if old.is_none() {
-                        this.consumer.metrics.objects.fetch_add(1, Ordering::Relaxed);
-                    }
-                    this.bodies.put_consumer(key, &new.revision, body);
-                    (this.references)(&consumer_key(key), old.as_ref().map(|o| &o.summary), Some(&new.summary));
+                    this.bodies.put_consumer(key, new.revision.to_string(), body);
+                    let (old, new) = (old.as_ref().map(|old| old.summary.unpack()), new.summary.unpack());
+                    (this.references)(&consumer_key(key), old.as_ref(), Some(&new));
                     this.queue.add(key.clone());
                 }
                 Delta::Removed { key, last, .. } => {
-                    this.consumer.metrics.objects.fetch_sub(1, Ordering::Relaxed);
                     this.memory.lock().remove(key);
                     this.pending.lock().remove(key);
                     this.contested.lock().remove(key);
                     this.bodies.forget(key);
-                    (this.references)(&consumer_key(key), Some(&last.summary), None);
+                    (this.references)(&consumer_key(key), Some(&last.summary.unpack()), None);
                 }
                 Delta::Synced => {}
             }
@@ -286,13 +348,26 @@ impl KindSync {
             &self.consumer.api,
             &self.config.resource,
             ListQuery::default(),
-            InformerOptions::default(),
+            InformerOptions::keeping(Keep::UNMANAGED),
             Arc::new(project),
             Arc::new(handler),
         )
     }
 
-    fn watch_provider(self: &Arc<Self>, namespace: &str) -> Informer<ProviderSummary> {
+    /// What is kept of a consumer's object.
+    fn summarise(&self, object: &Value) -> ConsumerSummary {
+        let config = &self.config;
+        let referring = GroupResource::new(config.resource.group.clone(), config.resource.plural.clone());
+        let mut references: Vec<(u16, Box<str>)> = Vec::new();
+        for (index, claim) in config.claims.iter().enumerate() {
+            for target in claim.targets(&referring, object, config.openapi.as_deref()).found {
+                references.push((u16::try_from(index).unwrap_or(u16::MAX), target.name.into()));
+            }
+        }
+        summary::consumer(object, config.mapping.contract_namespace(), config.schema.as_deref(), references)
+    }
+
+    fn watch_provider(self: &Arc<Self>, namespace: &str) -> Informer<Packed<ProviderSummary>> {
         let query = if namespace.is_empty() { ListQuery::default() } else { ListQuery::namespace(namespace) };
         let project = {
             let weak = Arc::downgrade(self);
@@ -302,19 +377,19 @@ impl KindSync {
                 // Objects of other contracts are not even counted.
                 let consumer = this.to_consumer(&key).ok_or_else(String::new)?;
                 let contract = this.config.mapping.contract_namespace();
-                Ok(summary::provider(object, &consumer, contract, this.config.schema.as_deref()))
+                Ok(Packed::new(&summary::provider(object, &consumer, contract, this.config.schema.as_deref())))
             }
         };
         let handler = {
             let weak = Arc::downgrade(self);
             let namespace = namespace.to_owned();
-            move |delta: &Delta<ProviderSummary>| {
+            move |delta: &Delta<Packed<ProviderSummary>>| {
                 let Some(this) = weak.upgrade() else { return };
                 match delta {
                     Delta::Applied { key, new, body, .. } => {
                         if let Some(consumer) = this.to_consumer(key) {
                             let consumer = consumer_object(&consumer);
-                            this.bodies.put_provider(&consumer, &new.revision, body);
+                            this.bodies.put_provider(&consumer, new.revision.to_string(), body);
                             this.queue.add(consumer);
                         }
                     }
@@ -337,7 +412,7 @@ impl KindSync {
             &self.provider,
             &self.config.resource,
             query,
-            InformerOptions::default(),
+            InformerOptions::keeping(Keep { managed_fields: ManagedFields::Of(FIELD_MANAGER), leave_out: &[] }),
             Arc::new(project),
             Arc::new(handler),
         )
@@ -353,7 +428,7 @@ impl KindSync {
 
     fn sides(&self, key: &ObjectKey) -> (Side<ConsumerSummary>, Side<ProviderSummary>, Target) {
         let consumer = match self.objects.read().as_ref() {
-            Some(objects) => Side::from_lookup(objects.synced(), objects.store().get(key).map(|e| e.summary.clone())),
+            Some(objects) => Side::from_lookup(objects.synced(), objects.store().get(key).map(|e| e.summary.unpack())),
             None => Side::Unknown,
         };
         match self.to_provider(&consumer_key(key)) {
@@ -362,7 +437,7 @@ impl KindSync {
                 let copy = match self.copies.read().get(&namespace) {
                     Some(copies) => Side::from_lookup(
                         copies.synced(),
-                        copies.store().get(&provider_object(&target)).map(|e| e.summary.clone()),
+                        copies.store().get(&provider_object(&target)).map(|e| e.summary.unpack()),
                     ),
                     None => Side::Unknown,
                 };
@@ -380,13 +455,35 @@ impl KindSync {
         }
         let standing = *self.standing.read();
         let terms = Terms { frozen: standing.frozen, teardown: standing.teardown, target };
-        let memory = self.memory.lock().get(&key).cloned().unwrap_or_default();
+        let memory = self.remembered(&key);
         let actions = decide(&consumer, &copy, &terms, &memory);
         if actions.is_empty() {
             return Outcome::Done;
         }
-        let Side::Present(summary) = &consumer else { return Outcome::Done };
-        self.carry_out(&key, summary, &copy, standing, actions).await
+        let Side::Present(summary) = consumer else { return Outcome::Done };
+        if actions != [Action::Hold] {
+            return self.carry_out(&key, &summary, &copy, standing, actions).await;
+        }
+        // What the API server answers is as good as the event that will say the same: no need to wait for it.
+        let held = match self.hold(&key, &summary, &copy).await {
+            Ok(held) => held,
+            Err(error) => return self.failed(&key, &summary, &Action::Hold, &error).await,
+        };
+        let actions = decide(&Side::Present(held.clone()), &copy, &terms, &memory);
+        if actions == [Action::Hold] {
+            return Outcome::Retry;
+        }
+        self.carry_out(&key, &held, &copy, standing, actions).await
+    }
+
+    fn remembered(&self, key: &ObjectKey) -> Memory {
+        self.memory.lock().get(key).map(Packed::unpack).unwrap_or_default()
+    }
+
+    fn remember(&self, key: &ObjectKey, change: impl FnOnce(&mut Memory)) {
+        let mut memory = self.remembered(key);
+        change(&mut memory);
+        self.memory.lock().insert(key, Packed::new(&memory));
     }
 
     /// After a write of ours the caches are behind until its event arrives: deciding then would write twice.
@@ -398,7 +495,8 @@ impl KindSync {
     ) -> Option<Duration> {
         let mut pending = self.pending.lock();
         let wait = pending.get(key)?;
-        let consumer_same = wait.consumer.as_deref() == consumer.present().map(|c| c.revision.as_str());
+        let now = consumer.present().map(|c| &c.revision);
+        let consumer_same = wait.consumer.iter().any(|known| known.as_ref() == now);
         let copy_same = wait.provider.as_deref() == copy.present().map(|c| c.revision.as_str());
         let left = ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero());
         match left {
@@ -411,10 +509,14 @@ impl KindSync {
     }
 
     fn expect_echo(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) {
-        self.pending.lock().insert(
-            key.clone(),
+        let mut pending = self.pending.lock();
+        // After a write at the consumer and one at the provider: the event of the first is no news.
+        let before = pending.get(key).filter(|wait| wait.at.elapsed() < ECHO).and_then(|wait| wait.consumer[0].clone());
+        let consumer = Some(consumer.revision.clone());
+        pending.insert(
+            key,
             Pending {
-                consumer: Some(consumer.revision.clone()),
+                consumer: [before.or_else(|| consumer.clone()), consumer],
                 provider: copy.present().map(|c| c.revision.clone()),
                 at: Instant::now(),
             },
@@ -422,9 +524,8 @@ impl KindSync {
     }
 }
 
-impl Drop for KindSync {
-    fn drop(&mut self) {
-        let known = u64::try_from(self.object_count()).unwrap_or(0);
-        self.consumer.metrics.objects.fetch_sub(known, Ordering::Relaxed);
+impl Observed for KindSync {
+    fn observe(&self, gauges: &mut Gauges) {
+        gauges.objects(&self.config.binding, &self.config.resource, self.object_count(), self.queue.depth());
     }
 }

@@ -7,6 +7,7 @@ fn consumer() -> ConsumerSummary {
         generation: 1,
         deleting: false,
         finalizer: true,
+        other_finalizers: false,
         provider_namespace: Some("p-n".into()),
         desired: Digest::of_bytes(b"want"),
         status: StatusKey { digest: None, generations: Box::new([]) },

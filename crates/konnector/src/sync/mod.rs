@@ -15,6 +15,7 @@ pub mod decide;
 pub mod digest;
 pub mod fields;
 pub mod intent;
+pub mod packed;
 pub mod status;
 pub mod summary;
 

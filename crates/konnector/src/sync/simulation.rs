@@ -99,6 +99,7 @@ fn consumer_summary(object: &Object) -> ConsumerSummary {
         generation: object.generation,
         deleting: object.deleting,
         finalizer: object.finalizer,
+        other_finalizers: false,
         provider_namespace: object.finalizer.then(|| "p".to_owned()),
         desired: Digest::of_bytes(&[object.spec]),
         status: status_key(object.status),

@@ -29,6 +29,8 @@ pub struct ConsumerSummary {
     pub deleting: bool,
     /// Has our finalizer.
     pub finalizer: bool,
+    /// Has finalizers of others.
+    pub other_finalizers: bool,
     /// Value of the annotation that says where the copy is.
     pub provider_namespace: Option<String>,
     /// Digest of what we want at the provider.
@@ -96,11 +98,13 @@ pub fn consumer(
     let uid = text(object, "uid");
     let origin = Origin { contract_namespace, consumer: &key, uid: &uid };
     let wanted = owned_digest(&desired(object, None, origin, schema));
+    let finalizers = kube_client::api::finalizers_of(object);
     ConsumerSummary {
         revision: text(object, "resourceVersion"),
         generation: object["metadata"]["generation"].as_i64().unwrap_or(0),
         deleting: object["metadata"]["deletionTimestamp"].is_string(),
-        finalizer: kube_client::api::finalizers_of(object).contains(&FINALIZER),
+        finalizer: finalizers.contains(&FINALIZER),
+        other_finalizers: finalizers.iter().any(|finalizer| *finalizer != FINALIZER),
         provider_namespace: annotation(object, ANNOTATION_PROVIDER_NAMESPACE).map(Into::into),
         desired: wanted,
         status: StatusKey::of(object),

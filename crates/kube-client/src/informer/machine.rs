@@ -8,16 +8,18 @@
 
 use std::{collections::HashSet, ops::ControlFlow, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::{
-    api::{Frame, Page},
+    api::Frame,
     backoff::Backoff,
+    decode::Keep,
     error::{ApiError, Class},
-    store::{Entry, ObjectKey, Store},
+    store::{Entry, ObjectKey, Revision, Store},
 };
 
-/// Turns an object into what the store keeps; an error skips the object (and counts it, unless it is empty: then the
+/// Turns an object (as far as it was decoded) into what the store keeps; an error skips the object (and counts it, unless it is empty: then the
 /// object is simply none of ours).
 pub type Project<S> = Arc<dyn Fn(&Arc<Value>) -> Result<S, String> + Send + Sync>;
 
@@ -32,8 +34,8 @@ pub enum Delta<S> {
         old: Option<Arc<Entry<S>>>,
         /// What is known now.
         new: Arc<Entry<S>>,
-        /// The whole object, for those who need it right now.
-        body: Arc<Value>,
+        /// The whole object as the server wrote it, for those who need it right now.
+        body: Bytes,
     },
     /// Gone.
     Removed {
@@ -70,14 +72,22 @@ pub struct Trouble {
 
 #[derive(Debug)]
 enum Phase {
-    Listing { token: Option<String>, seen: HashSet<ObjectKey> },
-    Watching { revision: String, frames: u64 },
+    Listing {
+        token: Option<String>,
+        /// Known before this list, and not seen in it so far.
+        unseen: HashSet<ObjectKey>,
+    },
+    Watching {
+        revision: String,
+        frames: u64,
+    },
 }
 
 /// State of one informer.
 pub struct Machine<S> {
     store: Arc<Store<S>>,
     project: Project<S>,
+    keep: Keep,
     phase: Phase,
     backoff: Backoff,
     pause: Option<Duration>,
@@ -85,21 +95,25 @@ pub struct Machine<S> {
     trouble: Option<Trouble>,
     skipped: u64,
     relists: u64,
+    /// Something could not be read: what is known has a hole until the next list.
+    hole: bool,
 }
 
 impl<S> Machine<S> {
     /// A machine that starts with a list.
-    pub fn new(store: Arc<Store<S>>, project: Project<S>, backoff: Backoff) -> Self {
+    pub fn new(store: Arc<Store<S>>, project: Project<S>, keep: Keep, backoff: Backoff) -> Self {
         Self {
             store,
             project,
-            phase: Phase::Listing { token: None, seen: HashSet::new() },
+            keep,
+            phase: Phase::Listing { token: None, unseen: HashSet::new() },
             backoff,
             pause: None,
             synced: false,
             trouble: None,
             skipped: 0,
             relists: 0,
+            hole: false,
         }
     }
 
@@ -134,39 +148,42 @@ impl<S> Machine<S> {
         self.relists
     }
 
-    /// A page arrived.
-    pub fn page(&mut self, page: Page) -> Vec<Delta<S>> {
-        let mut deltas = Vec::new();
-        let mut seen = match &mut self.phase {
-            Phase::Listing { seen, .. } => std::mem::take(seen),
-            Phase::Watching { .. } => return deltas,
-        };
-        for raw in page.items {
-            match serde_json::from_str::<Value>(raw.get()) {
-                Ok(object) => {
-                    if let Some(key) = ObjectKey::of(&object) {
-                        seen.insert(key);
-                    }
-                    deltas.extend(self.upsert(object));
+    /// An object of a list arrived.
+    pub fn item(&mut self, body: Bytes) -> Option<Delta<S>> {
+        let Phase::Listing { unseen, .. } = &mut self.phase else { return None };
+        match self.keep.decode(&body) {
+            Ok(object) => {
+                if !unseen.is_empty()
+                    && let Some(key) = ObjectKey::of(&object)
+                {
+                    unseen.remove(&key);
                 }
-                Err(_) => self.skipped += 1,
+                self.upsert(object, body)
+            }
+            Err(error) => {
+                self.unreadable(&error.to_string());
+                None
             }
         }
+    }
+
+    /// A page of a list is complete.
+    pub fn listed(&mut self, continue_token: Option<String>, next: String) -> Vec<Delta<S>> {
+        let mut deltas = Vec::new();
+        let Phase::Listing { token, unseen } = &mut self.phase else { return deltas };
         self.trouble = None;
-        if page.continue_token.is_some() {
-            self.phase = Phase::Listing { token: page.continue_token, seen };
+        if continue_token.is_some() {
+            *token = continue_token;
             return deltas;
         }
-        let mut known = self.store.keys();
-        known.sort();
-        for key in known {
-            if !seen.contains(&key)
-                && let Some(last) = self.store.take(&key)
-            {
+        let mut unseen: Vec<ObjectKey> = std::mem::take(unseen).into_iter().collect();
+        unseen.sort();
+        for key in unseen {
+            if let Some(last) = self.store.take(&key) {
                 deltas.push(Delta::Removed { key, last, observed: false });
             }
         }
-        self.phase = Phase::Watching { revision: page.revision, frames: 0 };
+        self.phase = Phase::Watching { revision: next, frames: 0 };
         if !self.synced {
             self.synced = true;
             deltas.push(Delta::Synced);
@@ -178,7 +195,7 @@ impl<S> Machine<S> {
     pub fn list_failed(&mut self, error: &ApiError, random: f64) {
         if error.class == Class::Gone {
             // The continue token is too old: what was seen so far is of no use.
-            self.phase = Phase::Listing { token: None, seen: HashSet::new() };
+            self.phase = self.from_the_start();
         }
         self.fail(error, random);
     }
@@ -213,16 +230,20 @@ impl<S> Machine<S> {
             self.pause = Some(self.backoff.fail(random));
         } else {
             self.backoff.reset();
+            if self.hole {
+                self.relist();
+            }
         }
     }
 
     /// A line of the watch arrived. `Break` when the stream must be left (the next step says what to do).
     pub fn frame(&mut self, frame: Frame, side: &str, random: f64) -> ControlFlow<(), Option<Delta<S>>> {
         let Phase::Watching { revision, frames } = &mut self.phase else { return ControlFlow::Break(()) };
-        let object: Value = match serde_json::from_str(frame.object.get()) {
+        let body = Bytes::from(Box::<str>::from(frame.object).into_boxed_bytes());
+        let object = match self.keep.decode(&body) {
             Ok(object) => object,
-            Err(_) => {
-                self.skipped += 1;
+            Err(error) => {
+                self.unreadable(&error.to_string());
                 return ControlFlow::Continue(None);
             }
         };
@@ -248,17 +269,28 @@ impl<S> Machine<S> {
         }
         self.backoff.reset();
         match frame.event.as_str() {
-            "ADDED" | "MODIFIED" => ControlFlow::Continue(self.upsert(object)),
+            "ADDED" | "MODIFIED" => ControlFlow::Continue(self.upsert(object, body)),
             "DELETED" => ControlFlow::Continue(self.delete(object)),
             _ => ControlFlow::Continue(None),
         }
     }
 
+    fn unreadable(&mut self, reason: &str) {
+        self.skipped += 1;
+        self.hole = true;
+        tracing::warn!(reason, "an object that the API server sent is not JSON; it is looked at again with the next list");
+    }
+
     fn relist(&mut self) {
         if matches!(self.phase, Phase::Watching { .. }) {
             self.relists += 1;
-            self.phase = Phase::Listing { token: None, seen: HashSet::new() };
+            self.phase = self.from_the_start();
         }
+    }
+
+    fn from_the_start(&mut self) -> Phase {
+        self.hole = false;
+        Phase::Listing { token: None, unseen: self.store.keys().into_iter().collect() }
     }
 
     fn fail(&mut self, error: &ApiError, random: f64) {
@@ -271,16 +303,16 @@ impl<S> Machine<S> {
         }
     }
 
-    fn upsert(&mut self, object: Value) -> Option<Delta<S>> {
+    fn upsert(&mut self, object: Value, body: Bytes) -> Option<Delta<S>> {
         let key = ObjectKey::of(&object)?;
-        let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-        if self.store.get(&key).is_some_and(|known| known.revision == revision && !revision.is_empty()) {
+        let revision = revision_of(&object);
+        if self.store.get(&key).is_some_and(|known| Some(&known.revision) == revision.as_ref()) {
             return None;
         }
-        let body = Arc::new(object);
-        match (self.project)(&body) {
+        match (self.project)(&Arc::new(object)) {
             Ok(summary) => {
-                let (old, new) = self.store.put(key.clone(), Entry { revision, summary });
+                let revision = revision.unwrap_or_else(|| "".into());
+                let (old, new) = self.store.put(&key, Entry { revision, summary });
                 Some(Delta::Applied { key, old, new, body })
             }
             Err(reason) if reason.is_empty() => None,
@@ -295,13 +327,17 @@ impl<S> Machine<S> {
     fn delete(&mut self, object: Value) -> Option<Delta<S>> {
         let key = ObjectKey::of(&object)?;
         let known = self.store.take(&key);
-        let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let revision = revision_of(&object).unwrap_or_else(|| "".into());
         let last = match (self.project)(&Arc::new(object)) {
             Ok(summary) => Some(Arc::new(Entry { revision, summary })),
             Err(_) => known,
         }?;
         Some(Delta::Removed { key, last, observed: true })
     }
+}
+
+fn revision_of(object: &Value) -> Option<Revision> {
+    object["metadata"]["resourceVersion"].as_str().filter(|text| !text.is_empty()).map(Revision::from)
 }
 
 #[cfg(test)]

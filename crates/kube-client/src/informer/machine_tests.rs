@@ -3,8 +3,9 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use serde_json::{json, value::RawValue};
 
-use super::super::{Informer, InformerOptions, Source};
+use super::super::{Flow, Informer, InformerOptions, Source};
 use super::*;
+use crate::api::{Listed, Page};
 
 fn raw(value: &Value) -> Box<RawValue> {
     RawValue::from_string(value.to_string()).unwrap()
@@ -20,6 +21,17 @@ fn page(names: &[(&str, u32)], token: Option<&str>) -> Page {
         continue_token: token.map(Into::into),
         revision: "100".into(),
     }
+}
+
+fn bytes(raw: Box<RawValue>) -> Bytes {
+    Box::<str>::from(raw).into_boxed_bytes().into()
+}
+
+/// Takes in a page, object by object.
+fn feed(machine: &mut Machine<u64>, page: Page) -> Vec<Delta<u64>> {
+    let mut deltas: Vec<Delta<u64>> = page.items.into_iter().filter_map(|item| machine.item(bytes(item))).collect();
+    deltas.extend(machine.listed(page.continue_token, page.revision));
+    deltas
 }
 
 fn frame(event: &str, value: &Value) -> Frame {
@@ -45,7 +57,12 @@ fn failure(code: u16, reason: &str) -> ApiError {
 
 fn machine() -> Machine<u64> {
     let project: Project<u64> = Arc::new(|o| o["spec"].as_u64().ok_or_else(|| "no number".to_owned()));
-    Machine::new(Arc::default(), project, Backoff::new(Duration::from_millis(100), Duration::from_secs(5)))
+    Machine::new(
+        Arc::default(),
+        project,
+        Keep::default(),
+        Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+    )
 }
 
 fn tell(deltas: &[Delta<u64>]) -> Vec<String> {
@@ -63,9 +80,9 @@ fn tell(deltas: &[Delta<u64>]) -> Vec<String> {
 fn pages_then_watch() {
     let mut m = machine();
     assert_eq!(m.step(), Step::List(None));
-    assert_eq!(tell(&m.page(page(&[("a", 1)], Some("t")))), ["+a=1"]);
+    assert_eq!(tell(&feed(&mut m, page(&[("a", 1)], Some("t")))), ["+a=1"]);
     assert_eq!(m.step(), Step::List(Some("t".into())));
-    assert_eq!(tell(&m.page(page(&[("b", 2)], None))), ["+b=2", "synced"]);
+    assert_eq!(tell(&feed(&mut m, page(&[("b", 2)], None))), ["+b=2", "synced"]);
     assert_eq!(m.step(), Step::Watch("100".into()));
     let delta = m.frame(frame("MODIFIED", &object("a", 101)), "s", 0.0).continue_value().unwrap();
     assert_eq!(tell(&Vec::from_iter(delta)), ["+a=101"]);
@@ -82,10 +99,10 @@ fn pages_then_watch() {
 #[test]
 fn a_410_at_watch_start_and_in_the_stream_list_again() {
     let mut m = machine();
-    m.page(page(&[("a", 1), ("b", 1)], None));
+    feed(&mut m, page(&[("a", 1), ("b", 1)], None));
     m.watch_failed(&gone(), 0.0);
     assert_eq!(m.step(), Step::List(None), "at once");
-    assert_eq!(tell(&m.page(page(&[("a", 1)], None))), ["-b"], "gone by absence, unchanged ones are silent");
+    assert_eq!(tell(&feed(&mut m, page(&[("a", 1)], None))), ["-b"], "gone by absence, unchanged ones are silent");
     let gone_frame = frame("ERROR", &json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}));
     m.frame(frame("ADDED", &object("c", 7)), "s", 0.0).continue_value().unwrap();
     assert!(m.frame(gone_frame, "s", 0.0).is_break());
@@ -98,7 +115,7 @@ fn repeated_410_backs_off() {
     let mut m = machine();
     for _ in 0..3 {
         while let Step::Pause(_) = m.step() {}
-        m.page(page(&[], None));
+        feed(&mut m, page(&[], None));
         m.watch_failed(&gone(), 1.0);
     }
     assert!(matches!(m.step(), Step::Pause(_)));
@@ -108,19 +125,29 @@ fn repeated_410_backs_off() {
 #[test]
 fn a_continue_token_that_expired_starts_over_and_forgets_what_was_seen() {
     let mut m = machine();
-    m.page(page(&[("a", 1), ("b", 1)], None));
+    feed(&mut m, page(&[("a", 1), ("b", 1)], None));
     m.watch_failed(&gone(), 0.0);
-    m.page(page(&[("a", 1)], Some("t")));
+    feed(&mut m, page(&[("a", 1)], Some("t")));
     m.list_failed(&gone(), 0.0);
     while let Step::Pause(_) = m.step() {}
     assert_eq!(m.step(), Step::List(None));
-    assert_eq!(tell(&m.page(page(&[("b", 1)], None))), ["-a"]);
+    assert_eq!(tell(&feed(&mut m, page(&[("b", 1)], None))), ["-a"]);
+}
+
+#[test]
+fn a_page_that_broke_off_is_asked_for_again() {
+    let mut m = machine();
+    m.item(bytes(raw(&object("a", 1)))).unwrap();
+    m.list_failed(&failure(503, "ServiceUnavailable"), 0.0);
+    assert!(matches!(m.step(), Step::Pause(_)));
+    assert_eq!(m.step(), Step::List(None));
+    assert_eq!(tell(&feed(&mut m, page(&[("a", 1), ("b", 2)], None))), ["+b=2", "synced"]);
 }
 
 #[test]
 fn deleted_events_are_tombstones_with_the_final_state() {
     let mut m = machine();
-    m.page(page(&[("a", 1)], None));
+    feed(&mut m, page(&[("a", 1)], None));
     let delta = m.frame(frame("DELETED", &object("a", 120)), "s", 0.0).continue_value().unwrap().unwrap();
     match &delta {
         Delta::Removed { last, observed: true, .. } => assert_eq!(last.summary, 120),
@@ -134,7 +161,7 @@ fn a_bad_object_is_skipped_and_counted() {
     let mut m = machine();
     let mut p = page(&[("a", 1)], None);
     p.items.push(raw(&json!({"metadata": {"name": "bad", "namespace": "n", "resourceVersion": "5"}})));
-    assert_eq!(tell(&m.page(p)), ["+a=1", "synced"]);
+    assert_eq!(tell(&feed(&mut m, p)), ["+a=1", "synced"]);
     assert_eq!(m.skipped(), 1);
 }
 
@@ -151,7 +178,7 @@ fn retry_after_is_honoured() {
 #[test]
 fn a_watch_that_ends_at_once_pauses() {
     let mut m = machine();
-    m.page(page(&[], None));
+    feed(&mut m, page(&[], None));
     m.watch_ended(Duration::from_millis(3), 1.0);
     assert!(matches!(m.step(), Step::Pause(_)));
 }
@@ -167,22 +194,24 @@ impl Source for Script {
         "script".into()
     }
 
-    fn list(&self, _: Option<String>) -> futures::future::BoxFuture<'_, Result<Page, ApiError>> {
+    fn list(&self, _: Option<String>) -> futures::future::BoxFuture<'_, Result<Flow<Listed>, ApiError>> {
+        use futures::StreamExt;
         let next = self.lists.lock().pop_front();
         Box::pin(async move {
             match next {
-                Some(answer) => answer,
+                Some(Ok(page)) => {
+                    let end = Listed::End { continue_token: page.continue_token, revision: page.revision };
+                    let items = page.items.into_iter().map(|item| Listed::Item(bytes(item)));
+                    let listed: Vec<_> = items.chain([end]).map(Ok).collect();
+                    Ok(futures::stream::iter(listed).boxed())
+                }
+                Some(Err(error)) => Err(error),
                 None => std::future::pending().await,
             }
         })
     }
 
-    fn watch(
-        &self,
-        _: String,
-        _: Duration,
-    ) -> futures::future::BoxFuture<'_, Result<futures::stream::BoxStream<'static, Result<Frame, ApiError>>, ApiError>>
-    {
+    fn watch(&self, _: String, _: Duration) -> futures::future::BoxFuture<'_, Result<Flow<Frame>, ApiError>> {
         use futures::StreamExt;
         let next = self.watches.lock().pop_front();
         Box::pin(async move {

@@ -6,13 +6,18 @@ mod machine;
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::machine::{Delta, Machine, Project, Step, Trouble};
 use crate::{
-    api::{Api, Frame, ListQuery, Page},
+    api::{Api, Frame, ListQuery, Listed},
     backoff::{Backoff, random},
+    decode::Keep,
     error::ApiError,
     resource::Resource,
     store::Store,
@@ -36,6 +41,8 @@ pub struct Health {
 pub struct InformerOptions {
     /// Objects a page.
     pub page: u32,
+    /// What of an object is decoded for the projection.
+    pub keep: Keep,
     /// Longest watch; the real one is drawn from its upper quarter. At most 200 s, below what load balancers cut.
     pub watch_timeout: Duration,
     /// First pause after a failure.
@@ -48,6 +55,7 @@ impl Default for InformerOptions {
     fn default() -> Self {
         Self {
             page: 500,
+            keep: Keep::default(),
             watch_timeout: Duration::from_secs(200),
             backoff_base: Duration::from_millis(200),
             backoff_cap: Duration::from_secs(8),
@@ -55,18 +63,26 @@ impl Default for InformerOptions {
     }
 }
 
+impl InformerOptions {
+    /// The usual ones, for what decodes only a part.
+    pub fn keeping(keep: Keep) -> Self {
+        Self { keep, ..Self::default() }
+    }
+}
+
+/// A list or a watch under way.
+pub type Flow<T> = BoxStream<'static, Result<T, ApiError>>;
+
 /// Where an informer gets its objects from; [`Api`] in programs, a script in tests.
 pub trait Source: Send + Sync + 'static {
     /// Name of the cluster, for messages.
     fn side(&self) -> String;
-    /// One page.
-    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Page, ApiError>>;
+    /// One page, object by object; it ends with [`Listed::End`] or an error.
+    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Flow<Listed>, ApiError>>;
     /// A watch from a revision, ended by the server after the timeout.
-    fn watch(
-        &self,
-        revision: String,
-        timeout: Duration,
-    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Frame, ApiError>>, ApiError>>;
+    fn watch(&self, revision: String, timeout: Duration) -> BoxFuture<'_, Result<Flow<Frame>, ApiError>>;
+    /// A watch broke and is begun anew (one that the server ends in time is not).
+    fn restarting(&self) {}
 }
 
 /// One resource of one API server.
@@ -86,16 +102,16 @@ impl Source for ApiSource {
         self.api.side().to_owned()
     }
 
-    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Page, ApiError>> {
-        async move { self.api.list_page(&self.resource, &self.query, self.page, token.as_deref()).await }.boxed()
+    fn list(&self, token: Option<String>) -> BoxFuture<'_, Result<Flow<Listed>, ApiError>> {
+        async move { self.api.list_stream(&self.resource, &self.query, self.page, token.as_deref()).await }.boxed()
     }
 
-    fn watch(
-        &self,
-        revision: String,
-        timeout: Duration,
-    ) -> BoxFuture<'_, Result<BoxStream<'static, Result<Frame, ApiError>>, ApiError>> {
+    fn watch(&self, revision: String, timeout: Duration) -> BoxFuture<'_, Result<Flow<Frame>, ApiError>> {
         async move { self.api.watch(&self.resource, &self.query, &revision, timeout).await }.boxed()
+    }
+
+    fn restarting(&self) {
+        self.api.note_restart();
     }
 }
 
@@ -106,8 +122,19 @@ pub type Handler<S> = Arc<dyn Fn(&Delta<S>) + Send + Sync>;
 pub struct Informer<S> {
     store: Arc<Store<S>>,
     health: watch::Receiver<Health>,
+    doubt: Arc<Doubt>,
     _stop: DropGuard,
 }
+
+/// Somebody thinks that the watch is dead though its connection looks alive.
+#[derive(Default)]
+struct Doubt {
+    wake: Notify,
+    last: Mutex<Option<Instant>>,
+}
+
+/// A watch is doubted at most this often.
+const DOUBT: Duration = Duration::from_secs(10);
 
 impl<S: Send + Sync + 'static> Informer<S> {
     /// Starts an informer on one resource.
@@ -128,12 +155,13 @@ impl<S: Send + Sync + 'static> Informer<S> {
         let store = Arc::new(Store::default());
         let (sender, health) = watch::channel(Health::default());
         let stop = CancellationToken::new();
-        let task = run(source, options, store.clone(), project, handler, sender);
+        let doubt = Arc::<Doubt>::default();
+        let task = run(source, options, store.clone(), project, handler, sender, doubt.clone());
         let token = stop.clone();
         tokio::spawn(async move {
             tokio::select! { () = token.cancelled() => {}, () = task => {} }
         });
-        Self { store, health, _stop: stop.drop_guard() }
+        Self { store, health, doubt, _stop: stop.drop_guard() }
     }
 
     /// What is known.
@@ -144,6 +172,16 @@ impl<S: Send + Sync + 'static> Informer<S> {
     /// How it is doing; `changed()` wakes on every change.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Something that must have come has not: leaves the present watch and starts one from where it was.
+    pub fn doubt(&self) {
+        let now = Instant::now();
+        let mut last = self.doubt.last.lock();
+        if last.is_none_or(|last| now.duration_since(last) >= DOUBT) {
+            *last = Some(now);
+            self.doubt.wake.notify_waiters();
+        }
     }
 
     /// True once a complete list was seen.
@@ -165,48 +203,70 @@ async fn run<S: Send + Sync + 'static>(
     project: Project<S>,
     handler: Handler<S>,
     health: watch::Sender<Health>,
+    doubt: Arc<Doubt>,
 ) {
     let side = source.side();
-    let mut machine = Machine::new(store, project, Backoff::new(options.backoff_base, options.backoff_cap));
+    let mut machine =
+        Machine::new(store, project, options.keep, Backoff::new(options.backoff_base, options.backoff_cap));
+    let mut broken = false;
     loop {
         match machine.step() {
             Step::Pause(delay) => tokio::time::sleep(delay).await,
             Step::List(token) => match source.list(token).await {
-                Ok(page) => {
-                    for delta in machine.page(page) {
-                        handler(&delta);
-                    }
-                }
+                Ok(page) => take_in(&mut machine, page, &handler).await,
                 Err(error) => machine.list_failed(&error, random()),
             },
             Step::Watch(revision) => {
+                if std::mem::take(&mut broken) {
+                    source.restarting();
+                }
+                let relists = machine.relists();
                 let timeout = options.watch_timeout.mul_f64(0.75 + 0.25 * random());
                 match source.watch(revision, timeout).await {
                     Ok(stream) => {
                         machine.watch_started();
                         publish(&machine, &health);
-                        follow(&mut machine, stream, timeout, &side, &handler).await;
+                        follow(&mut machine, stream, timeout, &side, &handler, &doubt).await;
                     }
                     Err(error) => machine.watch_failed(&error, random()),
                 }
+                broken = machine.trouble().is_some() || machine.relists() != relists;
             }
         }
         publish(&machine, &health);
     }
 }
 
+/// One page. Objects are taken in as they come: a page that breaks off is asked for again, which changes nothing.
+async fn take_in<S>(machine: &mut Machine<S>, mut page: Flow<Listed>, handler: &Handler<S>) {
+    while let Some(listed) = page.next().await {
+        match listed {
+            Ok(Listed::Item(body)) => machine.item(body).iter().for_each(|delta| handler(delta)),
+            Ok(Listed::End { continue_token, revision }) => {
+                machine.listed(continue_token, revision).iter().for_each(|delta| handler(delta));
+            }
+            Err(error) => return machine.list_failed(&error, random()),
+        }
+    }
+}
+
 async fn follow<S>(
     machine: &mut Machine<S>,
-    mut stream: BoxStream<'static, Result<Frame, ApiError>>,
+    mut stream: Flow<Frame>,
     timeout: Duration,
     side: &str,
     handler: &Handler<S>,
+    doubt: &Doubt,
 ) {
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     // A server that forgets to end the watch, or a dead connection.
     let deadline = started + timeout + Duration::from_secs(20);
     loop {
-        match tokio::time::timeout_at(deadline, stream.next()).await {
+        let next = tokio::select! {
+            next = tokio::time::timeout_at(deadline, stream.next()) => next,
+            () = doubt.wake.notified() => Ok(None),
+        };
+        match next {
             Err(_) | Ok(None) => return machine.watch_ended(started.elapsed(), random()),
             Ok(Some(Err(error))) => return machine.watch_failed(&error, random()),
             Ok(Some(Ok(frame))) => match machine.frame(frame, side, random()) {
@@ -219,6 +279,14 @@ async fn follow<S>(
 }
 
 fn publish<S>(machine: &Machine<S>, health: &watch::Sender<Health>) {
+    let (before, now) = (health.borrow().trouble.as_ref().map(|t| t.class), machine.trouble());
+    match now {
+        Some(now) if before != Some(now.class) => {
+            tracing::warn!(trouble = %now.message, "cannot list or watch; tried again by itself");
+        }
+        None if before.is_some() => tracing::info!("lists and watches again"),
+        _ => {}
+    }
     health.send_if_modified(|old| {
         let changed = old.synced != machine.synced()
             || old.trouble.is_some() != machine.trouble().is_some()
