@@ -3,16 +3,21 @@
 //!
 //! In: arguments. Out: a checked [`Config`]. Called by [`crate::main_from_args`] and by `kube-bind`.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Parser;
+use clap::{ArgAction, Parser};
+use contract::rbac::backend::LEASE;
+use kube_bind_api::constants::CONSUMER_NAMESPACE;
 use kube_bind_api::{InformerScope, Isolation};
-use secrecy::SecretString;
+use program::run::Shutdown;
+use program::settings::{Environment, read_file};
+use program::value::{address, duration, filled, listen, some_time};
+use program::{Listen, Logs, Program, Refused, Secret};
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use crate::identity::oidc::OidcConfig;
@@ -23,6 +28,8 @@ pub enum KubeSource {
     /// In-cluster, or the usual kubeconfig rules.
     #[default]
     Inferred,
+    /// The usual kubeconfig rules, with another context than the current one.
+    Context(String),
     /// A kubeconfig file and optionally one of its contexts.
     File(PathBuf, Option<String>),
     /// The text of a kubeconfig (its current context).
@@ -42,6 +49,17 @@ impl std::fmt::Debug for TlsPem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TlsPem(..)")
     }
+}
+
+/// The Lease whose holder runs the controllers.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Our name among the replicas.
+    pub identity: String,
 }
 
 /// The whole configuration of one backend.
@@ -82,6 +100,12 @@ pub struct Config {
     pub schema_sync_interval: Duration,
     /// Image of the konnector in `/api/konnector-manifests`, without tag.
     pub konnector_image: String,
+    /// Of several replicas the holder of this Lease runs the controllers; `None`: there is only this one.
+    pub lease: Option<Lease>,
+    /// Where probes and metrics are served; `None`: nowhere.
+    pub server_address: Option<SocketAddr>,
+    /// How long requests under way may take after the end was asked for.
+    pub drain: Duration,
 }
 
 impl Default for Config {
@@ -104,293 +128,312 @@ impl Default for Config {
             token_expiry: Duration::from_secs(3600),
             schema_sync_interval: Duration::from_secs(300),
             konnector_image: "ghcr.io/kube-bind/konnector".to_owned(),
+            lease: None,
+            server_address: None,
+            drain: Duration::from_secs(15),
         }
     }
 }
 
-/// Why a configuration is refused; each names the flag.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A flag's value.
-    #[error("--{flag}: {reason}")]
-    Flag {
-        /// Without dashes.
-        flag: &'static str,
-        /// What is wrong and what would be right.
-        reason: String,
-    },
-    /// A file that cannot be read.
-    #[error("--{flag}: cannot read {path}: {source}")]
-    File {
-        /// Without dashes.
-        flag: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
+/// The relying party's secret at the issuer.
+const CLIENT_SECRET: Secret = Secret {
+    name: "oidc-issuer-client-secret",
+    file: "oidc-issuer-client-secret-file",
+    also: Some("OIDC_CLIENT_SECRET"),
+};
+/// The key for sessions and tokens.
+const SIGNING_KEY: Secret = Secret { name: "cookie-signing-key", file: "cookie-signing-key-file", also: None };
 
-fn bad(flag: &'static str, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Flag { flag, reason: reason.into() }
-}
+/// How the program is configured.
+pub const PROGRAM: Program = Program {
+    prefix: "KUBE_BIND",
+    also: &[("lease-namespace", "POD_NAMESPACE"), ("identity", "POD_NAME"), ("log-level", "RUST_LOG")],
+    secrets: &[CLIENT_SECRET, SIGNING_KEY],
+};
 
 /// The provider's side of kube-bind: login, catalogue, contracts.
 #[derive(Parser, Debug)]
-#[command(name = "kube-bind-backend", version, about, args_override_self = true)]
+#[command(name = "kube-bind-backend", version, about = "The provider's side of kube-bind: login, catalogue, contracts")]
 pub struct Flags {
-    /// YAML file with flags as keys, e.g. `pretty-name: Widget Inc.`; flags given here win over it
-    #[arg(long, env = "KUBE_BIND_CONFIG")]
+    /// YAML file with settings, such as `prettyName: Widget Inc.`
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Kubeconfig of the provider's API server; default in-cluster or the usual rules
-    #[arg(long, env = "KUBECONFIG")]
+    #[command(flatten)]
+    cluster: ClusterFlags,
+    #[command(flatten)]
+    contracts: ContractFlags,
+    #[command(flatten)]
+    http: HttpFlags,
+    #[command(flatten)]
+    login: LoginFlags,
+    #[command(flatten)]
+    replicas: ReplicaFlags,
+    /// Where /healthz, /readyz and /metrics are served: <ip>:<port>, :<port> for all addresses, or none; the first two are
+    /// served on the listen address too
+    #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS", value_parser = listen, help_heading = "Probes and metrics")]
+    server_address: Listen,
+    #[command(flatten)]
+    logs: Logs,
+    #[command(flatten)]
+    shutdown: Shutdown,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Provider cluster")]
+struct ClusterFlags {
+    /// Kubeconfig of the provider's API server (default: $KUBECONFIG, ~/.kube/config, or the pod's service account)
+    #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Context in that kubeconfig
-    #[arg(long, env = "KUBE_BIND_CONTEXT")]
+    /// Context of the kubeconfig (default: its current one)
+    #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Start of contract namespaces' names
-    #[arg(long, env = "KUBE_BIND_NAMESPACE_PREFIX", default_value = "cluster-")]
-    namespace_prefix: String,
-    /// The provider's name as people read it
-    #[arg(long, env = "KUBE_BIND_PRETTY_NAME", default_value = "Backend")]
-    pretty_name: String,
-    /// Namespaced or Cluster: how agents watch the provider
-    #[arg(long, env = "KUBE_BIND_CONSUMER_SCOPE", default_value = "Namespaced")]
-    consumer_scope: String,
-    /// Prefixed, Namespaced or None: isolation of cluster-scoped consumer kinds
-    #[arg(long, env = "KUBE_BIND_ISOLATION", default_value = "Prefixed", alias = "cluster-scoped-isolation")]
-    isolation: String,
-    /// API server URL that consumers use (https://...)
-    #[arg(long, env = "KUBE_BIND_EXTERNAL_ADDRESS")]
+    /// URL of the API server as agents of consumers reach it, https://... (default: the one used here)
+    #[arg(long, value_name = "URL", value_parser = https)]
     external_address: Option<String>,
-    /// CA file of that API server
-    #[arg(long, env = "KUBE_BIND_EXTERNAL_CA_FILE")]
+    /// CA of that API server, PEM (default: the one used here)
+    #[arg(long, value_name = "FILE")]
     external_ca_file: Option<PathBuf>,
-    /// TLS server name of that API server
-    #[arg(long, env = "KUBE_BIND_EXTERNAL_SERVER_NAME")]
+    /// TLS server name of that API server, where its certificate names another host than the URL
+    #[arg(long, value_name = "NAME")]
     external_server_name: Option<String>,
-    /// The URL under which browsers and command lines reach this service
-    #[arg(long, env = "KUBE_BIND_EXTERNAL_URL")]
-    external_url: Option<String>,
-    /// Believe X-Forwarded-Proto and X-Forwarded-Host
-    #[arg(long, env = "KUBE_BIND_TRUST_FORWARDED_HEADERS")]
-    trust_forwarded_headers: bool,
-    /// No HTTP API, login and pages: only the controllers and BindableResourcesRequests
-    #[arg(long, env = "KUBE_BIND_FRONTEND_DISABLED")]
-    frontend_disabled: bool,
-    /// Lifetime of sessions and tokens, e.g. 1h
-    #[arg(long, env = "KUBE_BIND_TOKEN_EXPIRY", default_value = "1h")]
-    token_expiry: String,
-    /// How often bound schemas are compared, e.g. 5m; at least 10s
-    #[arg(long, env = "KUBE_BIND_SCHEMA_SYNC_INTERVAL", default_value = "5m")]
-    schema_sync_interval: String,
-    /// Where to listen
-    #[arg(long, env = "KUBE_BIND_LISTEN_ADDRESS", default_value = "127.0.0.1:8080")]
-    listen_address: String,
-    /// Certificate chain (PEM) for HTTPS
-    #[arg(long, env = "KUBE_BIND_TLS_CERT_FILE", requires = "tls_key_file")]
-    tls_cert_file: Option<PathBuf>,
-    /// Private key (PEM) for HTTPS
-    #[arg(long, env = "KUBE_BIND_TLS_KEY_FILE", requires = "tls_cert_file")]
-    tls_key_file: Option<PathBuf>,
-    /// The OpenID Connect issuer
-    #[arg(long, env = "KUBE_BIND_OIDC_ISSUER_URL")]
-    oidc_issuer_url: Option<String>,
-    /// Our client id there
-    #[arg(long, env = "KUBE_BIND_OIDC_ISSUER_CLIENT_ID")]
-    oidc_issuer_client_id: Option<String>,
-    /// File with our client secret there (or the environment variable OIDC_CLIENT_SECRET)
-    #[arg(long, env = "KUBE_BIND_OIDC_ISSUER_CLIENT_SECRET_FILE")]
-    oidc_issuer_client_secret_file: Option<PathBuf>,
-    /// Our client secret there; prefer the file or OIDC_CLIENT_SECRET, arguments are visible to others
-    #[arg(long, env = "OIDC_CLIENT_SECRET", hide_env_values = true)]
-    oidc_issuer_client_secret: Option<String>,
-    /// The callback URL registered there; must end with /api/callback
-    #[arg(long, env = "KUBE_BIND_OIDC_CALLBACK_URL")]
-    oidc_callback_url: Option<String>,
-    /// CA file of the issuer
-    #[arg(long, env = "KUBE_BIND_OIDC_CA_FILE")]
-    oidc_ca_file: Option<PathBuf>,
-    /// Groups that may bind
-    #[arg(long, env = "KUBE_BIND_OIDC_ALLOWED_GROUPS", value_delimiter = ',')]
-    oidc_allowed_groups: Vec<String>,
-    /// Subjects that may bind
-    #[arg(long, env = "KUBE_BIND_OIDC_ALLOWED_USERS", value_delimiter = ',')]
-    oidc_allowed_users: Vec<String>,
-    /// Base64 of at least 32 random bytes for sessions and tokens; the same for all replicas
-    #[arg(long, env = "KUBE_BIND_COOKIE_SIGNING_KEY", hide_env_values = true)]
-    cookie_signing_key: Option<String>,
-    /// File with that key
-    #[arg(long, env = "KUBE_BIND_COOKIE_SIGNING_KEY_FILE", conflicts_with = "cookie_signing_key")]
-    cookie_signing_key_file: Option<PathBuf>,
-    /// Image of the konnector in /api/konnector-manifests, without tag
-    #[arg(long, env = "KUBE_BIND_KONNECTOR_IMAGE", default_value = "ghcr.io/kube-bind/konnector")]
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Contracts")]
+struct ContractFlags {
+    /// The provider's name as people read it
+    #[arg(long, default_value = "Backend", value_name = "NAME", value_parser = filled)]
+    pretty_name: String,
+    /// Start of the names of contract namespaces
+    #[arg(long, default_value = "cluster-", value_name = "PREFIX", value_parser = filled)]
+    namespace_prefix: String,
+    /// How cluster-scoped kinds of consumers are kept apart: Prefixed, Namespaced or None
+    #[arg(long, default_value = "Prefixed", value_name = "ISOLATION", value_parser = isolation, alias = "cluster-scoped-isolation")]
+    isolation: Isolation,
+    /// What agents watch: their own namespaces (Namespaced), or the whole provider (Cluster; only for trusted consumers)
+    #[arg(long, default_value = "Namespaced", value_name = "SCOPE", value_parser = scope)]
+    consumer_scope: InformerScope,
+    /// How often published schemas are compared with their CRDs; at least 10s
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = interval)]
+    schema_sync_interval: Duration,
+    /// Image of the agent in /api/konnector-manifests, without tag
+    #[arg(long, default_value = "ghcr.io/kube-bind/konnector", value_name = "IMAGE", value_parser = filled)]
     konnector_image: String,
 }
 
-/// Arguments with those of the `--config` file put before them, so that what is typed wins.
-///
-/// # Errors
-/// [`ConfigError`] if the file cannot be read or is not a mapping of flags.
-pub fn with_file(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
-    let mut path = std::env::var_os("KUBE_BIND_CONFIG").map(PathBuf::from);
-    let mut rest = args.iter().skip(1);
-    while let Some(arg) = rest.next() {
-        let text = arg.to_string_lossy();
-        if text == "--config" {
-            path = rest.next().map(PathBuf::from);
-        } else if let Some(value) = text.strip_prefix("--config=") {
-            path = Some(PathBuf::from(value));
-        }
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "HTTP")]
+struct HttpFlags {
+    /// Where pages and HTTP API are served: <ip>:<port>, or :<port> for all addresses
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
+    listen_address: SocketAddr,
+    /// URL under which browsers and command lines reach this service (default: the listen address)
+    #[arg(long, value_name = "URL", value_parser = url)]
+    external_url: Option<Url>,
+    /// Certificate chain for HTTPS, PEM (default: HTTP, with TLS in front of it)
+    #[arg(long, value_name = "FILE")]
+    tls_cert_file: Option<PathBuf>,
+    /// Private key for HTTPS, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key_file: Option<PathBuf>,
+    /// Believe X-Forwarded-Proto and X-Forwarded-Host; only behind a proxy that sets them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    trust_forwarded_headers: bool,
+    /// No HTTP API, login and pages: only the controllers and BindableResourcesRequests
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    frontend_disabled: bool,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Login")]
+struct LoginFlags {
+    /// The OpenID Connect issuer, exactly as it calls itself
+    #[arg(long, value_name = "URL")]
+    oidc_issuer_url: Option<String>,
+    /// Our client id there
+    #[arg(long, value_name = "ID")]
+    oidc_issuer_client_id: Option<String>,
+    /// File with our client secret there (or the environment variable OIDC_CLIENT_SECRET; neither: a public client)
+    #[arg(long, value_name = "FILE")]
+    oidc_issuer_client_secret_file: Option<PathBuf>,
+    /// The callback registered there (default: <external URL>/api/callback)
+    #[arg(long, value_name = "URL", value_parser = callback)]
+    oidc_callback_url: Option<String>,
+    /// CA of the issuer, PEM (default: those of the system)
+    #[arg(long, value_name = "FILE")]
+    oidc_ca_file: Option<PathBuf>,
+    /// Groups that may bind, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "GROUPS")]
+    oidc_allowed_groups: Vec<String>,
+    /// Subjects that may bind, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "SUBJECTS")]
+    oidc_allowed_users: Vec<String>,
+    /// Lifetime of sessions and tokens
+    #[arg(long, default_value = "1h", value_name = "TIME", value_parser = some_time)]
+    token_expiry: Duration,
+    /// File with base64 of at least 32 random bytes that seal sessions and tokens, the same for all replicas (or the
+    /// environment variable KUBE_BIND_COOKIE_SIGNING_KEY; neither: random, and a restart ends all sessions)
+    #[arg(long, value_name = "FILE")]
+    cookie_signing_key_file: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Replicas")]
+struct ReplicaFlags {
+    /// Name of the Lease; every replica serves HTTP, the holder of the Lease runs the controllers
+    #[arg(long, default_value = LEASE, value_name = "NAME", value_parser = filled)]
+    lease_name: String,
+    /// Namespace of the Lease; also $POD_NAMESPACE
+    #[arg(long, default_value = CONSUMER_NAMESPACE, value_name = "NAMESPACE", value_parser = filled)]
+    lease_namespace: String,
+    /// Name of this replica (default: random); also $POD_NAME
+    #[arg(long, value_name = "NAME", value_parser = filled)]
+    identity: Option<String>,
+}
+
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "prefixed" => Ok(Isolation::Prefixed),
+        "namespaced" => Ok(Isolation::Namespaced),
+        "none" => Ok(Isolation::None),
+        _ => Err("must be Prefixed, Namespaced or None".to_owned()),
     }
-    let Some(path) = path else { return Ok(args) };
-    let text = read("config", &path)?;
-    let map: std::collections::BTreeMap<String, serde_json::Value> =
-        serde_saphyr::from_str(&text).map_err(|err| bad("config", format!("{}: {err}", path.display())))?;
-    let mut out: Vec<OsString> = args.iter().take(1).cloned().collect();
-    for (key, value) in map {
-        let values = match value {
-            serde_json::Value::Array(list) => list,
-            one => vec![one],
-        };
-        for value in values {
-            match value {
-                serde_json::Value::Bool(true) => out.push(format!("--{key}").into()),
-                serde_json::Value::Bool(false) | serde_json::Value::Null => {}
-                serde_json::Value::String(text) => out.push(format!("--{key}={text}").into()),
-                other => out.push(format!("--{key}={other}").into()),
-            }
-        }
+}
+
+fn scope(text: &str) -> Result<InformerScope, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "namespaced" => Ok(InformerScope::Namespaced),
+        "cluster" => Ok(InformerScope::Cluster),
+        _ => Err("must be Namespaced or Cluster".to_owned()),
     }
-    out.extend(args.into_iter().skip(1));
-    Ok(out)
 }
 
-fn read(flag: &'static str, path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|source| ConfigError::File { flag, path: path.to_owned(), source })
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_secs(10) { Err("must be at least 10s".to_owned()) } else { Ok(interval) }
 }
 
-fn duration(flag: &'static str, text: &str) -> Result<Duration, ConfigError> {
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|_| bad(flag, format!("{text:?} is not a duration such as 90s, 5m or 1h")))?;
-    Duration::try_from(span).map_err(|_| bad(flag, "must not be negative"))
+fn https(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "https" && url.has_host() => Ok(text.to_owned()),
+        _ => Err("must be a URL that starts with https://".to_owned()),
+    }
 }
 
-fn key(text: &str) -> Result<Vec<u8>, ConfigError> {
+fn url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(url),
+        _ => Err("must be a URL such as https://mangodb.example".to_owned()),
+    }
+}
+
+fn callback(text: &str) -> Result<String, String> {
+    url(text)?;
+    if text.ends_with("/api/callback") { Ok(text.to_owned()) } else { Err("must end with /api/callback".to_owned()) }
+}
+
+fn key(secret: &SecretString) -> Result<Vec<u8>, Refused> {
+    let flag = SIGNING_KEY.file;
     let bytes = STANDARD
-        .decode(text.trim())
-        .map_err(|_| bad("cookie-signing-key", "must be base64 of at least 32 random bytes"))?;
+        .decode(secret.expose_secret())
+        .map_err(|_| Refused::flag(flag, "the key must be base64 of at least 32 random bytes"))?;
     if bytes.len() < 32 {
-        return Err(bad("cookie-signing-key", format!("has {} bytes; at least 32 are needed", bytes.len())));
+        return Err(Refused::flag(flag, format!("the key has {} bytes; at least 32 are needed", bytes.len())));
     }
     Ok(bytes)
 }
 
 impl Flags {
-    /// Checks the flags and reads the files they name.
+    /// How it logs.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// How long the end may take.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        self.shutdown.shutdown_grace_period
+    }
+
+    /// Checks what has to go together and reads the files that are named.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the flag.
-    pub fn into_config(self) -> Result<Config, ConfigError> {
-        let informer_scope = match self.consumer_scope.to_ascii_lowercase().as_str() {
-            "namespaced" => InformerScope::Namespaced,
-            "cluster" => InformerScope::Cluster,
-            other => return Err(bad("consumer-scope", format!("{other:?} is neither Namespaced nor Cluster"))),
-        };
-        let isolation = match self.isolation.to_ascii_lowercase().as_str() {
-            "prefixed" => Isolation::Prefixed,
-            "namespaced" => Isolation::Namespaced,
-            "none" | "" => Isolation::None,
-            other => return Err(bad("isolation", format!("{other:?} is none of Prefixed, Namespaced, None"))),
-        };
-        for (flag, value) in [("namespace-prefix", &self.namespace_prefix), ("pretty-name", &self.pretty_name)] {
-            if value.is_empty() {
-                return Err(bad(flag, "must not be empty"));
-            }
-        }
-        if let Some(address) = &self.external_address
-            && !address.starts_with("https://")
-        {
-            return Err(bad("external-address", "must start with https://"));
-        }
-        let listen = self
-            .listen_address
-            .parse()
-            .map_err(|_| bad("listen-address", format!("{:?} is not <ip>:<port>", self.listen_address)))?;
-        let schema_sync_interval = duration("schema-sync-interval", &self.schema_sync_interval)?;
-        if schema_sync_interval < Duration::from_secs(10) {
-            return Err(bad("schema-sync-interval", "must be at least 10s"));
-        }
-        let external_url = match &self.external_url {
-            Some(text) => Some(Url::parse(text).map_err(|err| bad("external-url", format!("{text:?}: {err}")))?),
-            None => None,
-        };
-        let tls = match (&self.tls_cert_file, &self.tls_key_file) {
-            (Some(cert), Some(key)) => Some(TlsPem {
-                certificate: read("tls-cert-file", cert)?,
-                key: SecretString::from(read("tls-key-file", key)?),
+    /// [`Refused`] naming the flag.
+    pub fn into_config(self, environment: Environment<'_>) -> Result<Config, Refused> {
+        let grace = self.grace();
+        let Self { cluster, contracts, http, login, replicas, server_address, .. } = self;
+        let tls = match (&http.tls_cert_file, &http.tls_key_file) {
+            (Some(certificate), Some(key)) => Some(TlsPem {
+                certificate: read_file("tls-cert-file", certificate)?,
+                key: SecretString::from(read_file("tls-key-file", key)?),
             }),
-            _ => None,
-        };
-        let signing_key = match (&self.cookie_signing_key, &self.cookie_signing_key_file) {
-            (Some(text), _) => Some(key(text)?),
-            (None, Some(path)) => Some(key(&read("cookie-signing-key-file", path)?)?),
             (None, None) => None,
+            (Some(_), None) => return Err(Refused::flag("tls-key-file", "is needed with --tls-cert-file")),
+            (None, Some(_)) => return Err(Refused::flag("tls-cert-file", "is needed with --tls-key-file")),
         };
-        let oidc = if self.frontend_disabled { None } else { Some(self.oidc()?) };
-        let kube = match self.kubeconfig {
-            Some(path) => KubeSource::File(path, self.context),
-            None => KubeSource::Inferred,
+        let signing_key = PROGRAM.secret(&SIGNING_KEY, login.cookie_signing_key_file.as_deref(), environment)?;
+        let signing_key = signing_key.as_ref().map(key).transpose()?;
+        let token_expiry = login.token_expiry;
+        let oidc = if http.frontend_disabled { None } else { Some(login.oidc(environment)?) };
+        let kube = match (cluster.kubeconfig, cluster.context) {
+            (Some(path), context) => KubeSource::File(path, context),
+            (None, Some(context)) => KubeSource::Context(context),
+            (None, None) => KubeSource::Inferred,
         };
         Ok(Config {
             kube,
-            listen,
+            listen: http.listen_address,
             tls,
-            external_url,
-            trust_forwarded: self.trust_forwarded_headers,
-            pretty_name: self.pretty_name,
-            namespace_prefix: self.namespace_prefix,
-            isolation,
-            informer_scope,
-            external_address: self.external_address,
-            external_ca: self.external_ca_file.map(|path| read("external-ca-file", &path)).transpose()?,
-            external_server_name: self.external_server_name,
+            external_url: http.external_url,
+            trust_forwarded: http.trust_forwarded_headers,
+            pretty_name: contracts.pretty_name,
+            namespace_prefix: contracts.namespace_prefix,
+            isolation: contracts.isolation,
+            informer_scope: contracts.consumer_scope,
+            external_address: cluster.external_address,
+            external_ca: cluster.external_ca_file.map(|path| read_file("external-ca-file", &path)).transpose()?,
+            external_server_name: cluster.external_server_name,
             oidc,
             signing_key,
-            token_expiry: duration("token-expiry", &self.token_expiry)?,
-            schema_sync_interval,
-            konnector_image: self.konnector_image,
+            token_expiry,
+            schema_sync_interval: contracts.schema_sync_interval,
+            konnector_image: contracts.konnector_image,
+            lease: Some(Lease {
+                namespace: replicas.lease_namespace,
+                name: replicas.lease_name,
+                identity: replicas.identity.unwrap_or_else(|| format!("{LEASE}-{}", uuid::Uuid::new_v4())),
+            }),
+            server_address: server_address.0,
+            // The Lease is given back in what remains.
+            drain: grace.mul_f64(0.75),
         })
     }
+}
 
-    fn oidc(&self) -> Result<OidcConfig, ConfigError> {
-        let issuer_url = self.oidc_issuer_url.clone().ok_or_else(|| {
-            bad("oidc-issuer-url", "is needed (or --frontend-disabled, to go without login and pages)")
-        })?;
-        let client_id = self.oidc_issuer_client_id.clone().ok_or_else(|| bad("oidc-issuer-client-id", "is needed"))?;
-        if let Some(url) = &self.oidc_callback_url
-            && !url.ends_with("/api/callback")
-        {
-            return Err(bad("oidc-callback-url", "must end with /api/callback"));
-        }
-        let client_secret = match (&self.oidc_issuer_client_secret, &self.oidc_issuer_client_secret_file) {
-            (Some(text), _) => Some(SecretString::from(text.clone())),
-            (None, Some(path)) => {
-                Some(SecretString::from(read("oidc-issuer-client-secret-file", path)?.trim().to_owned()))
-            }
-            (None, None) => None,
-        };
+impl LoginFlags {
+    fn oidc(self, environment: Environment<'_>) -> Result<OidcConfig, Refused> {
+        let needed = |flag: &'static str, more: &str| Refused::flag(flag, format!("is needed{more}"));
+        let issuer_url = self
+            .oidc_issuer_url
+            .ok_or_else(|| needed("oidc-issuer-url", " (or --frontend-disabled, to go without login and pages)"))?;
+        let client_id = self.oidc_issuer_client_id.ok_or_else(|| needed("oidc-issuer-client-id", ""))?;
         if self.oidc_allowed_groups.is_empty() && self.oidc_allowed_users.is_empty() {
-            return Err(bad("oidc-allowed-groups", "name at least one group, or a user with --oidc-allowed-users"));
+            let reason = "name at least one group, or a user with --oidc-allowed-users";
+            return Err(Refused::flag("oidc-allowed-groups", reason));
         }
         Ok(OidcConfig {
             issuer_url,
             client_id,
-            client_secret,
-            ca: self.oidc_ca_file.as_deref().map(|path| read("oidc-ca-file", path)).transpose()?,
-            callback_url: self.oidc_callback_url.clone(),
-            allowed_groups: self.oidc_allowed_groups.clone(),
-            allowed_users: self.oidc_allowed_users.clone(),
+            client_secret: PROGRAM.secret(
+                &CLIENT_SECRET,
+                self.oidc_issuer_client_secret_file.as_deref(),
+                environment,
+            )?,
+            ca: self.oidc_ca_file.as_deref().map(|path| read_file("oidc-ca-file", path)).transpose()?,
+            callback_url: self.oidc_callback_url,
+            allowed_groups: self.oidc_allowed_groups,
+            allowed_users: self.oidc_allowed_users,
             ..OidcConfig::default()
         })
     }
@@ -398,13 +441,9 @@ impl Flags {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::ffi::OsString;
 
-    fn parse(args: &[&str]) -> Result<Config, ConfigError> {
-        let mut all = vec!["kube-bind-backend"];
-        all.extend(args);
-        Flags::try_parse_from(all).unwrap().into_config()
-    }
+    use super::*;
 
     const OIDC: [&str; 6] = [
         "--oidc-issuer-url",
@@ -415,39 +454,74 @@ mod tests {
         "alice",
     ];
 
+    fn parse(args: &[&str], environment: &[(&str, &str)]) -> Result<Config, Refused> {
+        let look =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        let all = std::iter::once("kube-bind-backend").chain(args.iter().copied()).map(OsString::from).collect();
+        PROGRAM.read::<Flags>(all, &look)?.into_config(&look)
+    }
+
+    fn with_login(extra: &[&str], environment: &[(&str, &str)]) -> Result<Config, Refused> {
+        parse(&[&OIDC, extra].concat(), environment)
+    }
+
     #[test]
     fn flags_of_the_go_release_are_read() {
-        let mut args = OIDC.to_vec();
-        args.extend(["--consumer-scope", "cluster", "--isolation", "namespaced", "--token-expiry", "30m"]);
-        let config = parse(&args).unwrap();
+        let config =
+            with_login(&["--consumer-scope", "cluster", "--isolation", "namespaced", "--token-expiry", "30m"], &[]);
+        let config = config.unwrap();
         assert_eq!(config.informer_scope, InformerScope::Cluster);
         assert_eq!(config.isolation, Isolation::Namespaced);
         assert_eq!(config.token_expiry, Duration::from_secs(1800));
+        assert!(!config.trust_forwarded);
+        assert!(with_login(&["--trust-forwarded-headers"], &[]).unwrap().trust_forwarded);
     }
 
     #[test]
     fn wrong_values_name_their_flag() {
-        let refused = |extra: &[&str]| {
-            let mut args = OIDC.to_vec();
-            args.extend(extra);
-            parse(&args).unwrap_err().to_string()
-        };
-        assert!(refused(&["--isolation", "full"]).starts_with("--isolation: "));
-        assert!(refused(&["--external-address", "http://x"]).starts_with("--external-address: "));
-        assert!(refused(&["--cookie-signing-key", "c2hvcnQ="]).starts_with("--cookie-signing-key: "));
-        assert!(refused(&["--schema-sync-interval", "1s"]).starts_with("--schema-sync-interval: "));
-        assert!(parse(&[]).unwrap_err().to_string().starts_with("--oidc-issuer-url: "));
+        let refused = |extra: &[&str]| with_login(extra, &[]).unwrap_err().to_string();
+        for (flag, value) in [
+            ("--isolation", "full"),
+            ("--external-address", "http://x"),
+            ("--schema-sync-interval", "1s"),
+            ("--external-url", "mangodb.example"),
+            ("--oidc-callback-url", "https://x/callback"),
+            ("--pretty-name", ""),
+        ] {
+            let said = refused(&[flag, value]);
+            assert!(said.contains(flag) && said.contains("must"), "{flag}: {said}");
+        }
+        assert!(refused(&["--tls-cert-file", "/x"]).starts_with("--tls-key-file: is needed"));
+        assert!(parse(&[], &[]).unwrap_err().to_string().starts_with("--oidc-issuer-url: "));
+        assert!(parse(&["--frontend-disabled"], &[]).unwrap().oidc.is_none());
+    }
+
+    #[test]
+    fn secrets_come_from_the_environment_or_files_and_are_checked() {
+        let short = with_login(&[], &[("KUBE_BIND_COOKIE_SIGNING_KEY", "c2hvcnQ=")]).unwrap_err().to_string();
+        assert_eq!(short, "--cookie-signing-key-file: the key has 5 bytes; at least 32 are needed");
+        let config = with_login(&[], &[("OIDC_CLIENT_SECRET", "hush")]).unwrap();
+        assert_eq!(config.oidc.unwrap().client_secret.unwrap().expose_secret(), "hush");
+        let said = with_login(&["--oidc-issuer-client-secret", "hush"], &[]).unwrap_err().to_string();
+        assert!(said.contains("--oidc-issuer-client-secret-file") && !said.contains("hush"), "{said}");
+        let said = with_login(&["--cookie-signing-key=abc"], &[]).unwrap_err().to_string();
+        assert!(said.contains("--cookie-signing-key-file"), "{said}");
     }
 
     #[test]
     fn the_file_has_the_same_names() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("c.yaml");
-        std::fs::write(&file, "pretty-name: From File\noidc-allowed-users: [a, b]\nfrontend-disabled: true\n").unwrap();
-        let args = with_file(vec!["x".into(), "--config".into(), file.into(), "--isolation=none".into()]).unwrap();
-        let config = Flags::try_parse_from(args).unwrap().into_config().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.yaml");
+        let text = "prettyName: From File\noidcAllowedUsers: [a, b]\nfrontendDisabled: true\nleaseNamespace: here\n";
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let config = parse(&["--config", file, "--isolation=none"], &[("POD_NAME", "b-1")]).unwrap();
         assert_eq!(config.pretty_name, "From File");
         assert!(config.oidc.is_none());
         assert_eq!(config.isolation, Isolation::None);
+        let lease = config.lease.unwrap();
+        assert_eq!((lease.namespace.as_str(), lease.name.as_str(), lease.identity.as_str()), ("here", LEASE, "b-1"));
+        let config = with_login(&["--config", file, "--frontend-disabled=false"], &[]).unwrap();
+        assert_eq!(config.oidc.unwrap().allowed_users, ["alice"]);
     }
 }

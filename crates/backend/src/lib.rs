@@ -8,7 +8,7 @@
 //!
 //! In: people and command lines over HTTP, objects of `kube-bind.io` in the provider's API server. Out: objects there.
 //! Nothing is kept in memory that a second replica would miss: sessions and codes are sealed texts ([`seal`]), everything
-//! else is in the API server. It runs with the rights of `contract::rbac`, never with a wildcard.
+//! else is in the API server. Every replica serves HTTP; the controllers run where the Lease is held. It runs with the rights of `contract::rbac`, never with a wildcard.
 //!
 //! [`run`] is the entry for programs, [`main_from_args`] for command lines.
 
@@ -21,7 +21,9 @@ pub mod controllers;
 pub mod error;
 pub mod http;
 pub mod identity;
+pub mod metrics;
 pub mod pages;
+pub mod release;
 pub mod resources;
 pub mod seal;
 
@@ -31,12 +33,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
+use kube_client::Api;
+use kube_client::election::{ElectionConfig, campaign};
+use program::probes;
+use program::run::Threads;
+use program::settings::Environment;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use crate::config::{Config, KubeSource, TlsPem};
+pub use crate::config::{Config, KubeSource, Lease, TlsPem};
 pub use crate::identity::oidc::OidcConfig;
 
 use crate::connection::ConnectionError;
@@ -44,6 +50,7 @@ use crate::contracts::Issuing;
 use crate::http::serve::{self, ListenError};
 use crate::http::{App, UsedOnce};
 use crate::identity::oidc::{OidcError, RelyingParty};
+use crate::metrics::Metrics;
 use crate::seal::{SealError, Sealer};
 
 /// Why the service ended or did not start.
@@ -59,7 +66,7 @@ pub enum RunError {
     #[error(transparent)]
     Oidc(#[from] OidcError),
     /// The key for sessions and tokens.
-    #[error("--cookie-signing-key: {0}")]
+    #[error("--cookie-signing-key-file: {0}")]
     Key(#[from] SealError),
     /// A URL in the configuration.
     #[error("{0}")]
@@ -78,7 +85,15 @@ pub async fn run(
     shutdown: CancellationToken,
     ready: Option<oneshot::Sender<SocketAddr>>,
 ) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::new(config.lease.is_some()));
+    let _probes = match config.server_address {
+        Some(address) => {
+            Some(probes::serve(address, metrics.clone()).await.map_err(|err| ListenError::Bind(address, err))?)
+        }
+        None => None,
+    };
     let connection = connection::connect(&config.kube).await?;
+    let api = connection.api.counting_restarts(metrics.restarts());
     let bound = serve::bind(config.listen, config.tls.as_ref()).await?;
     let address = bound.address;
     let issuing = Issuing {
@@ -92,28 +107,53 @@ pub async fn run(
         user: connection.user.clone(),
     };
     let router = match &config.oidc {
-        None => http::health_only(),
-        Some(oidc) => http::router(Arc::new(app(&config, oidc.clone(), &connection.api, issuing.clone(), address)?)),
+        None => http::health_only(metrics.clone()),
+        Some(oidc) => {
+            let app = app(&config, oidc.clone(), &api, issuing.clone(), address, metrics.clone())?;
+            http::router(Arc::new(app))
+        }
     };
-    tracing::info!(%address, server = %connection.server, user = %connection.user, "backend starts");
-    let controllers = tokio::spawn(controllers::run(
-        connection.api.clone(),
-        issuing,
-        controllers::Settings {
-            allowed_groups: config.oidc.as_ref().map(|oidc| oidc.allowed_groups.clone()).unwrap_or_default(),
-            allowed_users: config.oidc.as_ref().map(|oidc| oidc.allowed_users.clone()).unwrap_or_default(),
-            resync: config.schema_sync_interval,
-        },
-        shutdown.clone(),
-    ));
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%address, server = %connection.server, user = %connection.user, version, "backend starts");
+    let settings = controllers::Settings {
+        allowed_groups: config.oidc.as_ref().map(|oidc| oidc.allowed_groups.clone()).unwrap_or_default(),
+        allowed_users: config.oidc.as_ref().map(|oidc| oidc.allowed_users.clone()).unwrap_or_default(),
+        resync: config.schema_sync_interval,
+    };
+    let controllers = tokio::spawn(control(api, config.lease, issuing, settings, metrics.clone(), shutdown.clone()));
     if let Some(ready) = ready {
         let _ = ready.send(address);
     }
-    let served = serve::serve(bound, router, shutdown.clone()).await;
+    let ending = metrics.clone();
+    let begun = shutdown.clone();
+    tokio::spawn(async move {
+        begun.cancelled().await;
+        ending.stopping();
+    });
+    let served = serve::serve(bound, router, config.drain, shutdown.clone()).await;
     shutdown.cancel();
     let _ = controllers.await;
+    tracing::info!("backend stopped");
     served?;
     Ok(())
+}
+
+/// The controllers, for as long as the Lease is ours.
+async fn control(
+    api: Api,
+    lease: Option<Lease>,
+    issuing: Issuing,
+    settings: controllers::Settings,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let work = |leading: CancellationToken| {
+        controllers::run(api.clone(), issuing.clone(), settings.clone(), metrics.clone(), leading)
+    };
+    let Some(lease) = lease else { return work(stop).await };
+    let election = ElectionConfig::new(&lease.namespace, &lease.name, &lease.identity);
+    let wall = || format!("{:.6}", jiff::Timestamp::now());
+    campaign(&api, &election, wall, &metrics.standing, stop, work).await;
 }
 
 fn app(
@@ -122,12 +162,13 @@ fn app(
     api: &kube_client::Api,
     issuing: Issuing,
     address: SocketAddr,
+    metrics: Arc<Metrics>,
 ) -> Result<App, RunError> {
     let sealer = match &config.signing_key {
         Some(key) => Sealer::new(key)?,
         None => {
             tracing::warn!(
-                "no --cookie-signing-key: sessions and tokens end with this process, and replicas do not share them"
+                "no --cookie-signing-key-file: sessions and tokens end with this process, and replicas do not share them"
             );
             Sealer::new(&rand::random::<[u8; 32]>())?
         }
@@ -164,66 +205,25 @@ fn app(
         version: format!("v{}", env!("CARGO_PKG_VERSION")),
         clock: jiff::Timestamp::now,
         used: UsedOnce::default(),
+        metrics,
     })
 }
 
 /// Reads flags, environment and file, and runs until SIGINT or SIGTERM.
 #[must_use]
 pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
-    let args = match config::with_file(args) {
-        Ok(args) => args,
-        Err(err) => return fail(&err),
-    };
-    let flags = match config::Flags::try_parse_from(args) {
+    const NAME: &str = "kube-bind-backend";
+    let environment: Environment<'_> = &|name| std::env::var_os(name);
+    let flags: config::Flags = match config::PROGRAM.read(args, environment) {
         Ok(flags) => flags,
-        Err(err) => {
-            let _ = err.print();
-            return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
-        }
+        Err(refused) => return refused.exit(NAME),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    flags.logs().start();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = match flags.into_config() {
+    let grace = flags.grace();
+    let config = match flags.into_config(environment) {
         Ok(config) => config,
-        Err(err) => return fail(&err),
+        Err(refused) => return refused.exit(NAME),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(err) => return fail(&err),
-    };
-    runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            signalled().await;
-            tracing::info!("shutting down");
-            stop.cancel();
-        });
-        match run(config, shutdown, None).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(err) => fail(&err),
-        }
-    })
-}
-
-async fn signalled() {
-    let interrupt = tokio::signal::ctrl_c();
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-        }
-        Err(_) => {
-            let _ = interrupt.await;
-        }
-    }
-}
-
-fn fail(err: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("kube-bind-backend: {err}");
-    ExitCode::FAILURE
+    program::run(NAME, Threads::All, grace, |stop| run(config, stop, None))
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +19,7 @@ use kube_client::{
     election::{ElectionConfig, campaign},
 };
 use parking_lot::Mutex;
+use program::probes;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ use crate::{
     binding::{self, Facts, Problem},
     config::Config,
     consumer::{Consumer, Signal},
-    health::{self, Metrics},
+    health::{Cluster, Metrics},
     provider::Provider,
     resources,
     sync::digest::Digest,
@@ -52,36 +53,40 @@ pub enum RunError {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let Config { consumer, lease_name, lease_namespace, identity, server_address } = config;
     let metrics = Arc::new(Metrics::default());
-    if let Some(address) = server_address {
-        let listener = health::listen(address).await.map_err(|source| RunError::Listen { address, source })?;
-        tokio::spawn(health::serve(listener, metrics.clone(), stop.clone()));
-    }
-    let Connection { client, server, .. } = consumer;
-    let api = Api::new(client, "consumer");
-    tracing::info!(server, identity, "agent started");
+    let _probes = match server_address {
+        Some(address) => {
+            Some(probes::serve(address, metrics.clone()).await.map_err(|source| RunError::Listen { address, source })?)
+        }
+        None => None,
+    };
+    let ending = metrics.clone();
+    let begun = stop.clone();
+    tokio::spawn(async move {
+        begun.cancelled().await;
+        ending.stopping();
+    });
+    let api = consumer.api("consumer").counting_restarts(metrics.restarts(Cluster::Consumer));
+    let Connection { server, .. } = consumer;
+    tracing::info!(server, identity, version = env!("CARGO_PKG_VERSION"), "agent started");
     let election = ElectionConfig::new(&lease_namespace, &lease_name, &identity);
     let wall = || format!("{:.6}", Timestamp::now());
-    campaign(&api, &election, wall, stop, |leading| {
-        let (api, identity, metrics) = (api.clone(), identity.clone(), metrics.clone());
-        async move {
-            metrics.leading.store(true, Ordering::Relaxed);
-            lead(api, &identity, metrics.clone(), leading).await;
-            metrics.leading.store(false, Ordering::Relaxed);
-            metrics.ready.store(false, Ordering::Relaxed);
-        }
+    campaign(&api, &election, wall, &metrics.standing, stop, |leading| {
+        lead(api.clone(), identity.clone(), metrics.clone(), leading)
     })
     .await;
+    tracing::info!("agent stopped");
     Ok(())
 }
 
 /// Everything that writes, for as long as the Lease is ours.
-async fn lead(api: Api, identity: &str, metrics: Arc<Metrics>, leading: CancellationToken) {
+async fn lead(api: Api, identity: String, metrics: Arc<Metrics>, leading: CancellationToken) {
     let work = async {
         let uid = cluster_uid(&api).await;
         tracing::info!(cluster = %uid, "consumer cluster");
-        let consumer = Consumer::start(api, uid, identity, metrics.clone(), leading.clone());
+        let consumer = Consumer::start(api, uid, &identity, metrics.clone(), leading.clone());
+        metrics.caches(&consumer);
         consumer.wait_synced().await;
-        metrics.ready.store(true, Ordering::Relaxed);
+        tracing::info!("caches filled");
         Registry::new(consumer).run(leading.clone()).await;
     };
     tokio::select! {

@@ -1,12 +1,17 @@
-//! How the agent is told what to do: [`Config`] for those who embed it, flags for the program. In: arguments and
-//! environment. Out: a running agent and an exit code.
+//! How the agent is told what to do: [`Config`] for those who embed it, flags, environment and file for the program. In:
+//! arguments and environment. Out: a running agent and an exit code.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR_LEASE};
 use kube_client::connect::{self, Connection};
-use tokio_util::sync::CancellationToken;
+use program::{
+    Listen, Logs, Program,
+    run::{Shutdown, Threads},
+    settings::Environment,
+    value::{filled, listen},
+};
 
 /// Everything an agent needs.
 #[derive(Debug)]
@@ -44,82 +49,63 @@ impl Config {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
+/// How the program is configured. The agent's own credential is a kubeconfig or its service account; those of providers
+/// are Secrets of the cluster: there is nothing secret to pass.
+const PROGRAM: Program = Program {
+    prefix: "KONNECTOR",
+    also: &[("lease-namespace", "POD_NAMESPACE"), ("identity", "POD_NAME"), ("log-level", "RUST_LOG")],
+    secrets: &[],
+};
 
 /// The kube-bind agent: mirrors the objects of bound APIs between this cluster and their providers.
 #[derive(Debug, Parser)]
 #[command(name = "konnector", version)]
 struct Args {
+    /// YAML file with settings, such as `logFormat: json`
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Kubeconfig of the consumer cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's service account)
-    #[arg(long)]
+    #[arg(long, value_name = "FILE", help_heading = "Consumer cluster")]
     kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig
-    #[arg(long)]
+    /// Context of the kubeconfig (default: its current one)
+    #[arg(long, value_name = "NAME", help_heading = "Consumer cluster")]
     context: Option<String>,
-    /// Name of the Lease of which one agent of the cluster holds
-    #[arg(long, default_value = KONNECTOR_LEASE)]
+    /// Name of the Lease; of all agents with it only the holder works, the others stand by
+    #[arg(long, default_value = KONNECTOR_LEASE, value_name = "NAME", value_parser = filled, help_heading = "Replicas")]
     lease_name: String,
-    /// Namespace of the Lease
-    #[arg(long, env = "POD_NAMESPACE", default_value = CONSUMER_NAMESPACE)]
+    /// Namespace of the Lease; also $POD_NAMESPACE
+    #[arg(long, default_value = CONSUMER_NAMESPACE, value_name = "NAMESPACE", value_parser = filled, help_heading = "Replicas")]
     lease_namespace: String,
-    /// Name of this agent among the candidates (default: random)
-    #[arg(long, env = "POD_NAME")]
+    /// Name of this agent among the replicas (default: random); also $POD_NAME
+    #[arg(long, value_name = "NAME", value_parser = filled, help_heading = "Replicas")]
     identity: Option<String>,
-    /// Address for /healthz, /readyz and /metrics; "" for none
-    #[arg(long, default_value = "127.0.0.1:8090")]
-    server_address: String,
-    /// Form of the log lines on stderr
-    #[arg(long, value_enum, default_value = "text")]
-    log_format: LogFormat,
-    /// What to log, such as `info` or `konnector=debug`
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
-    log_level: String,
+    /// Where /healthz, /readyz and /metrics are served: <ip>:<port>, :<port> for all addresses, or none
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS", value_parser = listen, help_heading = "Probes and metrics")]
+    server_address: Listen,
+    #[command(flatten)]
+    logs: Logs,
+    #[command(flatten)]
+    shutdown: Shutdown,
 }
 
 /// The program: parses arguments (the first is the program's name), runs until a signal, returns the exit code.
 pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let environment: Environment<'_> = &|name| std::env::var_os(name);
+    let args: Args = match PROGRAM.read(args, environment) {
         Ok(args) => args,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(refused) => return refused.exit("konnector"),
     };
     // Fails only when the embedding program has installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    init_log(&args);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("konnector: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(start(args)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("konnector: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    args.logs.start();
+    // One thread: the agent waits for API servers, and every further thread costs memory.
+    program::run("konnector", Threads::One, args.shutdown.shutdown_grace_period, |stop| async move {
+        crate::run(connected(args).await?, stop).await?;
+        anyhow::Ok(())
+    })
 }
 
-fn init_log(args: &Args) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log_level)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // An embedding program may have its own subscriber.
-    let _ = match args.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-}
-
-async fn start(args: Args) -> anyhow::Result<()> {
+async fn connected(args: Args) -> anyhow::Result<Config> {
     use anyhow::Context as _;
 
     let context = args.context.as_deref();
@@ -131,37 +117,38 @@ async fn start(args: Args) -> anyhow::Result<()> {
     let mut config = Config::new(consumer);
     config.lease_name = args.lease_name;
     config.lease_namespace = args.lease_namespace;
-    if let Some(identity) = args.identity.filter(|i| !i.is_empty()) {
+    if let Some(identity) = args.identity {
         config.identity = identity;
     }
-    config.server_address = match args.server_address.as_str() {
-        "" => None,
-        text => Some(
-            text.strip_prefix(':')
-                .map_or_else(|| text.to_owned(), |port| format!("0.0.0.0:{port}"))
-                .parse()
-                .with_context(|| format!("--server-address {text:?} is not an address and port"))?,
-        ),
-    };
-    let stop = CancellationToken::new();
-    let signalled = stop.clone();
-    tokio::spawn(async move {
-        wait_for_signal().await;
-        signalled.cancel();
-    });
-    crate::run(config, stop).await?;
-    Ok(())
+    config.server_address = args.server_address.0;
+    Ok(config)
 }
 
-async fn wait_for_signal() {
-    let interrupt = tokio::signal::ctrl_c();
-    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(mut terminate) => tokio::select! {
-            _ = interrupt => {}
-            _ = terminate.recv() => {}
-        },
-        Err(_) => {
-            let _ = interrupt.await;
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str], environment: &[(&str, &str)]) -> Result<Args, program::Refused> {
+        let all = std::iter::once("konnector").chain(args.iter().copied()).map(OsString::from).collect();
+        PROGRAM.read(all, &|name| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn a_pod_says_its_name_and_namespace() {
+        let pod = [("POD_NAME", "konnector-abc"), ("POD_NAMESPACE", "agents"), ("RUST_LOG", "debug")];
+        let args = read(&[], &pod).unwrap();
+        assert_eq!((args.identity.as_deref(), args.lease_namespace.as_str()), (Some("konnector-abc"), "agents"));
+        assert_eq!(args.logs.log_level, "debug");
+        let args = read(&["--lease-namespace=x", "--server-address=:9"], &pod).unwrap();
+        assert_eq!(args.lease_namespace, "x");
+        assert_eq!(args.server_address, Listen(Some(([0, 0, 0, 0], 9).into())));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_where_they_stand() {
+        let said = read(&[], &[("KONNECTOR_SERVER_ADDRESS", "localhost")]).unwrap_err().to_string();
+        assert!(said.starts_with("environment variable KONNECTOR_SERVER_ADDRESS: \"localhost\": must be "), "{said}");
+        let said = read(&["--lease-name="], &[]).unwrap_err().to_string();
+        assert!(said.contains("--lease-name") && said.contains("must not be empty"), "{said}");
     }
 }

@@ -35,10 +35,12 @@ use kube_client::{
     Api, ApiError, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, Store, WorkQueue,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::Catalogue;
 use crate::contracts::{ContractError, Issuing};
+use crate::metrics::Metrics;
 use crate::resources;
 
 /// Finalizer on exports and APIServiceNamespaces: so that their deletion is never missed.
@@ -115,6 +117,8 @@ pub struct World {
     pub crds: Objects,
     /// Watches on objects in mapped namespaces.
     pub claimed: claimed::Watches,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// The current time.
     pub clock: fn() -> Timestamp,
 }
@@ -198,7 +202,7 @@ fn watch(
 }
 
 /// Runs until cancelled.
-pub async fn run(api: Api, issuing: Issuing, settings: Settings, stop: CancellationToken) {
+pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Metrics>, stop: CancellationToken) {
     let queue = WorkQueue::new(Duration::from_millis(200), Duration::from_secs(30));
     let everywhere = ListQuery::default;
     let put = |make: fn(ObjectKey) -> Key| {
@@ -260,7 +264,19 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, stop: Cancellat
         templates: templates.store().clone(),
         crds: crds.store().clone(),
         claimed: claimed::Watches::new(api, queue.clone()),
+        metrics: metrics.clone(),
         clock: Timestamp::now,
+    });
+    let caches = [
+        (exports.health(), "exports"),
+        (mapped.health(), "mapped namespaces"),
+        (schemas.health(), "bound schemas"),
+        (bindings.health(), "cluster bindings"),
+        (templates.health(), "templates"),
+        (crds.health(), "CRDs"),
+    ];
+    metrics.leads(&world, move || {
+        caches.iter().filter(|(health, _)| !health.borrow().synced).map(|(_, name)| *name).collect()
     });
     queue.add(Key::Provider);
     // A decision about what is left must not be taken before everything was seen once.
@@ -273,21 +289,43 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, stop: Cancellat
         crds.wait_synced().await;
     };
     tokio::select! {
-        () = stop.cancelled() => return,
+        () = stop.cancelled() => return metrics.led(),
         () = synced => {}
     }
     queue.run(WORKERS, stop, |key| reconcile(world.clone(), key)).await;
+    metrics.led();
     drop((requests, bindables, bindings, mapped, exports, schemas, templates, crds));
 }
 
+impl Key {
+    /// Who works on it.
+    fn controller(&self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Request(_) => "request",
+            Self::Export(_) => "export",
+            Self::Mapped(_) => "mapped",
+            Self::Contract(_) => "contract",
+            Self::Bindable(_) => "bindable",
+        }
+    }
+}
+
 async fn reconcile(world: Arc<World>, key: Key) -> Outcome {
+    let (controller, started) = (key.controller(), Instant::now());
+    let outcome = look(&world, key).await;
+    world.metrics.reconciled(controller, outcome, started.elapsed());
+    outcome
+}
+
+async fn look(world: &Arc<World>, key: Key) -> Outcome {
     let result = match &key {
-        Key::Provider => provider::reconcile(&world).await,
-        Key::Request(object) => request::reconcile(&world, object).await,
-        Key::Export(object) => export::reconcile(&world, object).await,
-        Key::Mapped(object) => mapped::reconcile(&world, object).await,
-        Key::Contract(namespace) => contract::reconcile(&world, namespace).await,
-        Key::Bindable(object) => bindable::reconcile(&world, object).await,
+        Key::Provider => provider::reconcile(world).await,
+        Key::Request(object) => request::reconcile(world, object).await,
+        Key::Export(object) => export::reconcile(world, object).await,
+        Key::Mapped(object) => mapped::reconcile(world, object).await,
+        Key::Contract(namespace) => contract::reconcile(world, namespace).await,
+        Key::Bindable(object) => bindable::reconcile(world, object).await,
     };
     match result {
         Ok(outcome) => outcome,

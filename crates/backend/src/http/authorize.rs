@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::identity::oidc::OidcError;
 use crate::identity::redirect;
 use crate::identity::session::{self, AuthorizeRequest, Grant, LOGIN_LIFETIME, LoginHalf, LoginState, Session};
+use crate::metrics::LoginOutcome;
 use crate::pages;
 use crate::seal::{Purpose, random_text};
 
@@ -97,6 +98,7 @@ async fn departure(app: &App, headers: &HeaderMap, request: AuthorizeRequest) ->
     let sealed = app.sealer.seal(Purpose::State, &state, now, LOGIN_LIFETIME).map_err(|err| failed(err.to_string()))?;
     let leave = app.relying.depart(&callback, sealed).await.map_err(|err| {
         tracing::warn!(error = %err, "login cannot start");
+        app.metrics.login(LoginOutcome::Failed);
         (StatusCode::SERVICE_UNAVAILABLE, err.to_string())
     })?;
     let half = LoginHalf { id: state.id.clone(), nonce: leave.nonce, verifier: leave.verifier };
@@ -155,7 +157,13 @@ pub(super) fn found(url: &Url, cookies: &[String]) -> Response {
 /// `GET /api/callback`.
 pub async fn callback(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Response {
     let query = Query::parse(raw.as_deref());
-    match arrival(&app, &headers, &query).await {
+    let mut outcome = LoginOutcome::Refused;
+    let arrived = arrival(&app, &headers, &query, &mut outcome).await;
+    if arrived.as_ref().is_err_and(|(status, _)| status.is_server_error()) {
+        outcome = LoginOutcome::Failed;
+    }
+    app.metrics.login(outcome);
+    match arrived {
         Ok(response) => response,
         Err((status, text)) => {
             tracing::info!(status = status.as_u16(), reason = %text, "login refused");
@@ -164,7 +172,12 @@ pub async fn callback(State(app): State<Arc<App>>, headers: HeaderMap, RawQuery(
     }
 }
 
-async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Response, Refusal> {
+async fn arrival(
+    app: &App,
+    headers: &HeaderMap,
+    query: &Query,
+    outcome: &mut LoginOutcome,
+) -> Result<Response, Refusal> {
     let bad = |text: String| (StatusCode::BAD_REQUEST, text);
     let failed = |text: String| (StatusCode::INTERNAL_SERVER_ERROR, text);
     let now = app.now();
@@ -189,6 +202,7 @@ async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Respon
     if !error.is_empty() {
         let description = query.get("error_description");
         tracing::info!(error, "the issuer refused the login");
+        *outcome = LoginOutcome::Denied;
         let client = if request.is_cli() { Some(target) } else { waiting(&target) };
         let Some(client) = client else {
             return Err(bad(if description.is_empty() { error.to_owned() } else { format!("{error}: {description}") }));
@@ -215,6 +229,7 @@ async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Respon
     let session = Session::new(person, request.session_id.clone(), request.cluster_id.clone(), now);
     if request.is_cli() {
         let url = answer_cli(app, &session, request, &target).map_err(failed)?;
+        *outcome = LoginOutcome::Ok;
         return Ok(found(&url, &[forget]));
     }
     let value = seal_session(app, &session).map_err(failed)?;
@@ -225,6 +240,7 @@ async fn arrival(app: &App, headers: &HeaderMap, query: &Query) -> Result<Respon
             url = redirect::with_query(&url, &[(key, value)]);
         }
     }
+    *outcome = LoginOutcome::Ok;
     Ok(found(&url, &[cookie, forget]))
 }
 

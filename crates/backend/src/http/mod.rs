@@ -29,11 +29,14 @@ use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use program::Probed as _;
+use program::probes::readiness;
 use url::Url;
 
 use crate::contracts::Issuing;
 use crate::error::ApiError;
 use crate::identity::oidc::RelyingParty;
+use crate::metrics::{self, Metrics};
 use crate::pages;
 use crate::seal::Sealer;
 
@@ -66,6 +69,8 @@ pub struct App {
     pub version: String,
     /// The current time.
     pub clock: fn() -> Timestamp,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Ids that were used; a help within one replica, beside the short lifetime and the verifier.
     pub used: UsedOnce,
 }
@@ -234,6 +239,7 @@ async fn lost(State(_): State<Arc<App>>, request: Request) -> Response {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let metrics = app.metrics.clone();
     let uncached = Router::new()
         .route("/api/healthz", get(|| async { StatusCode::OK }))
         .route("/api/konnector-manifests", get(manifests::konnector))
@@ -244,6 +250,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/ping", get(api::ping))
         .route("/api/consumer-status", get(api::consumer_status))
         .route("/api/redeem", post(redeem::redeem))
+        .route("/api/release", post(api::release))
         .route("/api/authorize", get(authorize::authorize_get).post(authorize::authorize_post))
         .route("/api/callback", get(authorize::callback))
         .route("/", get(exports::root))
@@ -257,7 +264,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/exports/{name}", get(exports::named).post(exports::agree))
         .layer(middleware::from_fn(no_cache));
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .merge(probes(metrics.clone()))
         .route("/api/exports", get(exports::api_exports))
         .route("/api/bindable-resources", get(api::bindable_resources))
         .route("/assets/style.css", get(pages::stylesheet))
@@ -265,12 +272,22 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(lost)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(harden))
+        .layer(middleware::from_fn_with_state(metrics, metrics::observe))
         .with_state(app)
 }
 
 /// The routes that remain with `--frontend-disabled`.
-pub fn health_only() -> Router {
-    Router::new().route("/healthz", get(|| async { "ok" }))
+pub fn health_only(metrics: Arc<Metrics>) -> Router {
+    probes(metrics.clone()).layer(middleware::from_fn_with_state(metrics, metrics::observe))
+}
+
+/// What load balancers ask; metrics are not for everybody who reaches this listener.
+fn probes<S: Clone + Send + Sync + 'static>(metrics: Arc<Metrics>) -> Router<S> {
+    let ready = move || async move {
+        let (ready, text) = readiness(&metrics.checks());
+        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text)
+    };
+    Router::new().route("/healthz", get(|| async { "ok" })).route("/readyz", get(ready))
 }
 
 #[cfg(test)]

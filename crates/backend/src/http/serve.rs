@@ -1,7 +1,7 @@
 //! The listener: HTTP, or HTTPS with the configured certificate.
 //!
 //! In: an address, routes, a token that ends it. Out: the bound address; then requests are served until the token is
-//! cancelled and those under way are answered. Called by [`crate::run`].
+//! cancelled and those under way are answered, or cut when they take too long. Called by [`crate::run`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -67,16 +67,31 @@ fn tls_config(pem: &TlsPem) -> Result<Arc<rustls::ServerConfig>, ListenError> {
     Ok(Arc::new(config))
 }
 
-/// Serves until cancelled.
+/// Serves until cancelled; then requests under way have the time `drain`.
 ///
 /// # Errors
 /// Those of the listener.
-pub async fn serve(bound: Bound, router: Router, stop: CancellationToken) -> io::Result<()> {
-    match bound.tls {
-        None => axum::serve(bound.listener, router).with_graceful_shutdown(stop.cancelled_owned()).await,
-        Some(config) => {
-            let listener = TlsListener::start(bound.listener, TlsAcceptor::from(config), bound.address, stop.clone());
-            axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+pub async fn serve(bound: Bound, router: Router, drain: Duration, stop: CancellationToken) -> io::Result<()> {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(drain).await;
+    };
+    let graceful = stop.clone().cancelled_owned();
+    let serving = async {
+        match bound.tls {
+            None => axum::serve(bound.listener, router).with_graceful_shutdown(graceful).await,
+            Some(config) => {
+                let acceptor = TlsAcceptor::from(config);
+                let listener = TlsListener::start(bound.listener, acceptor, bound.address, stop.clone());
+                axum::serve(listener, router).with_graceful_shutdown(graceful).await
+            }
+        }
+    };
+    tokio::select! {
+        served = serving => served,
+        () = late => {
+            tracing::warn!(?drain, "connections that are still busy are cut");
+            Ok(())
         }
     }
 }

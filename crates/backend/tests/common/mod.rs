@@ -68,6 +68,7 @@ pub async fn set() -> Set {
         version: "v0.1.0".into(),
         clock: jiff::Timestamp::now,
         used: UsedOnce::default(),
+        metrics: Arc::default(),
     };
     Set { api, issuer, router: router(Arc::new(app)) }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,9 +21,10 @@ use kube_bind_api::{
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-use super::{ClaimSync, bodies, index::ItemKey};
+use super::{ClaimSync, Work, bodies, index::ItemKey};
 use crate::{
     events::Subject,
+    health::Cluster,
     resources::{self, MANAGER},
     sync::{
         Side,
@@ -61,7 +62,9 @@ impl ClaimSync {
     }
 
     async fn failed(&self, key: &ItemKey, error: &ApiError) -> Outcome {
-        self.consumer.metrics.failures.fetch_add(1, Ordering::Relaxed);
+        let resource = self.kind_of(key);
+        let side = if error.side == self.api.side() { Cluster::Provider } else { Cluster::Consumer };
+        self.consumer.metrics.refused(side, &resource, error);
         match error.class {
             Class::Conflict | Class::AlreadyExists | Class::NotFound => {
                 tracing::debug!(item = %key, %error, "the world has moved on");
@@ -474,8 +477,13 @@ impl ClaimSync {
 
     /// Namespaces that are open for claimed kinds, by the RoleBindings in them (after a restart too).
     async fn open_namespaces(&self) -> Result<HashSet<String>, ApiError> {
-        let query = ListQuery { labels: Some(format!("{LABEL_BINDING}={}", self.binding)), ..ListQuery::default() };
-        let found = self.consumer.api.list(&resources::role_bindings(), &query).await?;
+        // By name: the right to list is for that name only.
+        let query = ListQuery::named(None, &contract::rbac::consumer::claims_role_name(&self.binding));
+        let found = match self.consumer.api.list(&resources::role_bindings(), &query).await {
+            // No claim was ever decided.
+            Err(error) if error.is_forbidden() => Vec::new(),
+            found => found?,
+        };
         let mut namespaces: HashSet<String> =
             found.iter().filter_map(|r| r["metadata"]["namespace"].as_str().map(Into::into)).collect();
         namespaces.extend(self.attached_namespaces());
@@ -483,13 +491,21 @@ impl ClaimSync {
     }
 
     fn consumer_wrote(&self, key: &ItemKey, what: &str) {
-        tracing::info!(item = %key, binding = %self.binding, "{what}");
-        self.consumer.metrics.consumer_writes.fetch_add(1, Ordering::Relaxed);
+        self.wrote(Cluster::Consumer, key, what);
     }
 
     fn provider_wrote(&self, key: &ItemKey, what: &str) {
+        self.wrote(Cluster::Provider, key, what);
+    }
+
+    fn wrote(&self, side: Cluster, key: &ItemKey, what: &str) {
         tracing::info!(item = %key, binding = %self.binding, "{what}");
-        self.consumer.metrics.provider_writes.fetch_add(1, Ordering::Relaxed);
+        let waited = self.queue.due_for(&Work::Item(key.clone()));
+        self.consumer.metrics.wrote(side, &self.kind_of(key), waited);
+    }
+
+    fn kind_of(&self, key: &ItemKey) -> Resource {
+        resources::claimable("", &key.resource).unwrap_or_else(|| Resource::new("", "v1", &key.resource, ""))
     }
 }
 

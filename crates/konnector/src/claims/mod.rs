@@ -28,6 +28,7 @@ use tokio_util::sync::DropGuard;
 use self::index::{Index, ItemKey};
 use crate::{
     consumer::{Consumer, Signal, Subscription},
+    health::{Gauges, Observed},
     kind::{KindSync, ReferenceListener},
     provider::Provider,
     sync::{
@@ -82,6 +83,12 @@ pub struct ClaimSync {
     _guard: DropGuard,
 }
 
+impl Observed for ClaimSync {
+    fn observe(&self, gauges: &mut Gauges) {
+        gauges.queue("claims", &self.binding, self.queue.depth());
+    }
+}
+
 impl ClaimSync {
     /// Starts with no claims.
     pub fn start(provider: &Arc<Provider>, binding: &str, binding_uid: &str) -> Arc<Self> {
@@ -106,6 +113,8 @@ impl ClaimSync {
                 _guard: stop.clone().drop_guard(),
             }
         });
+        let part: Weak<Self> = Arc::downgrade(&this);
+        this.consumer.metrics.ask(part);
         let weak = Arc::downgrade(&this);
         tokio::spawn(queue.run(CONCURRENCY, stop, move |work| {
             let weak = weak.clone();
@@ -170,6 +179,11 @@ impl ClaimSync {
     /// Sets the kinds that may refer.
     pub fn set_kinds(&self, kinds: &[Arc<KindSync>]) {
         self.state.lock().kinds = kinds.iter().map(Arc::downgrade).collect();
+    }
+
+    /// The provider is there again: what failed is tried now.
+    pub fn hurry(&self) {
+        self.queue.hurry();
     }
 
     /// Stops or resumes all movement.

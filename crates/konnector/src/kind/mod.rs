@@ -276,6 +276,13 @@ impl KindSync {
         if overdue.is_empty() {
             return;
         }
+        self.doubt_watches(&overdue);
+        for key in overdue {
+            self.queue.add(key);
+        }
+    }
+
+    fn doubt_watches(&self, overdue: &[ObjectKey]) {
         self.doubts.fetch_add(1, Ordering::Relaxed);
         if let Some(objects) = self.objects.read().as_ref() {
             objects.doubt();
@@ -285,9 +292,6 @@ impl KindSync {
             if namespaces.contains(namespace) {
                 copies.doubt();
             }
-        }
-        for key in overdue {
-            self.queue.add(key);
         }
     }
 
@@ -501,8 +505,12 @@ impl KindSync {
         let left = ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero());
         match left {
             Some(left) if consumer_same && copy_same => Some(left),
-            _ => {
+            left => {
                 pending.remove(key);
+                drop(pending);
+                if left.is_none() && consumer_same && copy_same {
+                    self.doubt_watches(std::slice::from_ref(key));
+                }
                 None
             }
         }

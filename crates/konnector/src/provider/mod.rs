@@ -8,7 +8,10 @@ mod rotation;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use kube_bind_api::{
     constants::{LABEL_OWNER, OWNER_PROVIDER},
 };
 use kube_client::{
-    Api, ApiError, Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome, Resource, WorkQueue,
+    Api, ApiError, Class, Delta, Informer, InformerOptions, Keep, ListQuery, ObjectKey, Outcome, Resource, WorkQueue,
     connect::Connection,
 };
 use parking_lot::{Mutex, RwLock};
@@ -29,6 +32,7 @@ use tokio_util::sync::DropGuard;
 use crate::{
     binding::BindingState,
     consumer::{Consumer, Signal, Subscription},
+    health::{Cluster, Gauges, Observed},
     resources,
 };
 
@@ -78,6 +82,8 @@ pub struct Provider {
     cluster_binding: RwLock<Option<Arc<Value>>>,
     heartbeat_error: RwLock<Option<String>>,
     rotation_looked: Mutex<Option<Instant>>,
+    /// How often a watch of a bound kind was doubted.
+    doubts: AtomicU64,
     subscription: Mutex<Option<Subscription>>,
     _guard: DropGuard,
 }
@@ -85,8 +91,9 @@ pub struct Provider {
 impl Provider {
     /// Starts caches, heartbeat and workers.
     pub fn start(secret: ClusterSecretKeyRef, connection: Connection, consumer: Arc<Consumer>) -> Arc<Self> {
-        let Connection { client, server, namespace } = connection;
-        let api = Api::new(client, &format!("provider {}", secret.name));
+        let restarts = consumer.metrics.restarts(Cluster::Provider);
+        let api = connection.api(&format!("provider {}", secret.name)).counting_restarts(restarts);
+        let Connection { server, namespace, .. } = connection;
         let queue: Arc<WorkQueue<String>> = WorkQueue::new(Duration::from_millis(250), Duration::from_secs(30));
         let gone: Arc<WorkQueue<String>> = WorkQueue::new(Duration::from_secs(2), Duration::from_secs(60));
         let stop = consumer.stop.child_token();
@@ -97,7 +104,7 @@ impl Provider {
                     &api,
                     &resource,
                     ListQuery::namespace(&namespace),
-                    InformerOptions::default(),
+                    InformerOptions::keeping(Keep::UNMANAGED),
                     Arc::new(|object: &Arc<Value>| Ok(object.clone())),
                     Arc::new(move |delta: &Delta<Arc<Value>>| {
                         let Some(this) = weak.upgrade() else { return };
@@ -120,6 +127,7 @@ impl Provider {
                 cluster_binding: RwLock::new(None),
                 heartbeat_error: RwLock::new(None),
                 rotation_looked: Mutex::new(None),
+                doubts: AtomicU64::new(0),
                 subscription: Mutex::new(None),
                 _guard: stop.clone().drop_guard(),
                 secret,
@@ -129,6 +137,8 @@ impl Provider {
                 consumer: consumer.clone(),
             }
         });
+        let part: Weak<Self> = Arc::downgrade(&this);
+        consumer.metrics.ask(part);
         let weak = Arc::downgrade(&this);
         let subscription = consumer.listeners.subscribe(move |signal| {
             if let Some(this) = weak.upgrade() {
@@ -181,6 +191,31 @@ impl Provider {
     /// True when the contract namespace's caches are filled.
     pub fn synced(&self) -> bool {
         self.exports.synced() && self.schemas.synced() && self.namespaces.synced()
+    }
+
+    /// Why the contract's caches cannot be filled or kept, in words.
+    pub fn trouble(&self) -> Option<String> {
+        [&self.exports, &self.schemas, &self.namespaces]
+            .into_iter()
+            .find_map(|informer| informer.health().borrow().trouble.as_ref().map(|trouble| trouble.message.clone()))
+    }
+
+    /// Watches bring no event when they fail: bindings whose watches have got into trouble or out of it are looked at. And
+    /// where the watch of a bound kind was doubted, those of the contract may be dead too.
+    fn look_after_watches(&self) {
+        let contract = self.trouble().is_some();
+        let mut doubts = 0;
+        for (name, state) in self.bindings.lock().iter_mut() {
+            doubts += state.doubts();
+            if state.watches_changed(contract) {
+                self.queue.add(name.clone());
+            }
+        }
+        if self.doubts.swap(doubts, Ordering::Relaxed) < doubts {
+            self.exports.doubt();
+            self.schemas.doubt();
+            self.namespaces.doubt();
+        }
     }
 
     /// The provider's name for people, once known.
@@ -286,18 +321,12 @@ impl Provider {
         if old == link {
             return;
         }
-        let up = &self.consumer.metrics.providers_up;
-        match (&old, &link) {
-            (Link::Up, _) => {
-                up.fetch_sub(1, Ordering::Relaxed);
-            }
-            (_, Link::Up) => {
-                up.fetch_add(1, Ordering::Relaxed);
-            }
-            _ => {}
-        }
         match &link {
-            Link::Up => tracing::info!(provider = %self.secret.name, server = %self.server, "provider answers"),
+            Link::Up => {
+                tracing::info!(provider = %self.secret.name, server = %self.server, "provider answers");
+                self.queue.hurry();
+                self.bindings.lock().values().for_each(BindingState::hurry);
+            }
             Link::Down { message, .. } => {
                 tracing::warn!(provider = %self.secret.name, server = %self.server, message, "provider does not answer");
             }
@@ -322,10 +351,9 @@ impl Provider {
     }
 }
 
-impl Drop for Provider {
-    fn drop(&mut self) {
-        if *self.link.read() == Link::Up {
-            self.consumer.metrics.providers_up.fetch_sub(1, Ordering::Relaxed);
-        }
+impl Observed for Provider {
+    fn observe(&self, gauges: &mut Gauges) {
+        gauges.provider(&self.secret.name, *self.link.read() == Link::Up);
+        gauges.queue("bindings", &self.secret.name, self.queue.depth());
     }
 }

@@ -186,6 +186,12 @@ impl Stage {
                 ..OidcConfig::default()
             }),
             signing_key: Some(settings.secret(&format!("{}-signing", cast.name)).into_bytes()),
+            // The same name after a restart, as for the agent below.
+            lease: Some(backend::Lease {
+                namespace: cluster::NAMESPACE.to_owned(),
+                name: contract::rbac::backend::LEASE.to_owned(),
+                identity: "kube-bind-dev".to_owned(),
+            }),
             ..backend::Config::default()
         };
         let (ready, answers) = tokio::sync::oneshot::channel();
