@@ -20,6 +20,11 @@ use crate::resources;
 /// # Errors
 /// [`Trouble`]; tried again.
 pub async fn reconcile(world: &World) -> Result<Outcome, Trouble> {
+    // Who may bind comes first: an API server keeps the first objects of a CRD that was just installed waiting for seconds.
+    let people = !(world.settings.allowed_groups.is_empty() && world.settings.allowed_users.is_empty());
+    if people {
+        binding(world).await?;
+    }
     let kind = resources::of::<Cluster>();
     let key = ObjectKey::cluster(CLUSTER);
     if world.api.get_opt(&kind, &key).await?.is_none() {
@@ -30,11 +35,7 @@ pub async fn reconcile(world: &World) -> Result<Outcome, Trouble> {
             _ => {}
         }
     }
-    if world.settings.allowed_groups.is_empty() && world.settings.allowed_users.is_empty() {
-        return Ok(Outcome::Done);
-    }
-    binding(world).await?;
-    Ok(Outcome::After(world.settings.resync.max(Duration::from_secs(10))))
+    Ok(if people { Outcome::After(world.settings.resync.max(Duration::from_secs(10))) } else { Outcome::Done })
 }
 
 fn subjects(world: &World) -> Value {
