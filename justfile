@@ -41,3 +41,11 @@ bench:
 # Write deploy/crds from the Rust types.
 crds:
     cargo run -q -p kube-bind-api --example crds
+
+# Write the charts' generated files (rights, CRDs, policies) from the Rust types.
+charts:
+    KUBE_BIND_WRITE=1 cargo test -q -p contract --test charts
+
+# The charts with Helm itself (on PATH, or built with Go), rendered and on a real Kubernetes.
+test-charts:
+    ./scripts/helm

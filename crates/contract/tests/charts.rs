@@ -67,6 +67,9 @@ fn generated() -> Files {
     provider.crds(&kube_bind_api::provider_crds());
     provider.add("rbac", "clusterrole", RBAC, "ClusterRole", &backend::base());
     provider.add("rbac", "clusterrolebinding", RBAC, "ClusterRoleBinding", &backend::base_binding(&account));
+    provider.add("rbac", "role", RBAC, "Role", &backend::lease("kube-bind-backend"));
+    let binding = backend::lease_binding(&account, "kube-bind-backend");
+    provider.add("rbac", "rolebinding", RBAC, "RoleBinding", &binding);
     provider.add("rbac", "clusterrole-contracts", RBAC, "ClusterRole", &backend::contracts());
     provider.add("rbac", "clusterrole-oidc-user", RBAC, "ClusterRole", &backend::oidc_user());
     // Not under rbac/: its rules are the provider's to extend, so a template merges them.

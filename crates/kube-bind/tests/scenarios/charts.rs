@@ -93,6 +93,8 @@ async fn the_charts_render_what_the_code_generates() {
     let mut wanted = vec![
         kind("ClusterRole", backend::base()),
         kind("ClusterRoleBinding", backend::base_binding(&account)),
+        kind("Role", backend::lease(NAMESPACE)),
+        kind("RoleBinding", backend::lease_binding(&account, NAMESPACE)),
         kind("ClusterRole", backend::contracts()),
         kind("ClusterRole", backend::oidc_user()),
         kind("ClusterRole", backend::offers([&boats])),
@@ -237,7 +239,8 @@ async fn a_bind_between_two_charts() {
     };
     let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
     let port = free_port().await;
-    let server = format!("http://127.0.0.1:{port}");
+    // An Ingress wants a name.
+    let server = format!("http://localhost:{port}");
     issuer.register(issuer::Client {
         id: "the provider".into(),
         secret: "the secret, with spaces".to_owned().into(),
@@ -256,7 +259,7 @@ async fn a_bind_between_two_charts() {
     }
     let admin = std::fs::read_to_string(&provider.kubeconfig).unwrap();
     let mut values = json!({
-        "externalUrl": server, "prettyName": "Provider, \"quoted\" Inc.", "port": port,
+        "externalUrl": server, "prettyName": "Provider, \"quoted\" Inc.", "port": port, "metricsPort": free_port().await,
         "apiServer": {"url": url(&admin), "ca": authority(&admin)},
         "oidc": {
             "issuerUrl": issuer.url(), "clientId": "the provider", "clientSecret": {"existingSecret": "backend-oidc"},

@@ -20,7 +20,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{/* An object that the Rust code generated (files/), with the release's labels, annotations if there are any, and the
-release's ServiceAccount as subject. */}}
+release's namespace, and its ServiceAccount as subject. */}}
 {{- define "backend.generated" -}}
 {{- $object := .root.Files.Get .path | fromYaml -}}
 {{- include "backend.release" (merge (dict "object" $object) .) -}}
@@ -34,6 +34,9 @@ release's ServiceAccount as subject. */}}
 {{- $_ := set $object.metadata "annotations" (merge (default dict $object.metadata.annotations) .) -}}
 {{- end -}}
 {{- $root := .root -}}
+{{- if $object.metadata.namespace -}}
+{{- $_ := set $object.metadata "namespace" $root.Release.Namespace -}}
+{{- end -}}
 {{- range $object.subjects -}}
 {{- $_ := set . "name" $root.Values.serviceAccount.name -}}
 {{- $_ := set . "namespace" $root.Release.Namespace -}}
