@@ -22,6 +22,7 @@ mod events;
 mod health;
 mod kind;
 mod provider;
+mod reasons;
 mod resources;
 pub mod sync;
 

@@ -10,7 +10,10 @@ use kube_bind_api::{
 use kube_client::{Api, ApiError, Class, ObjectKey, Subresource};
 use serde_json::json;
 
-use crate::resources::{self, MANAGER};
+use crate::{
+    reasons,
+    resources::{self, MANAGER},
+};
 
 /// Why something is not as it should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +110,11 @@ impl Facts {
 
     /// What a provider that does not answer, or refuses us, means.
     pub fn down(&self, class: Class, message: &str, secret: &str) -> (BindingPhase, Problem) {
+        let away = match self.previous_phase {
+            None | Some(BindingPhase::Pending) => BindingPhase::Pending,
+            Some(BindingPhase::ClaimedElsewhere) => BindingPhase::ClaimedElsewhere,
+            _ => BindingPhase::Disconnected,
+        };
         match class {
             Class::Unauthorized => (
                 BindingPhase::Disconnected,
@@ -121,27 +129,50 @@ impl Facts {
             Class::Forbidden => (
                 BindingPhase::Disconnected,
                 Problem::error(
-                    "AccessRevoked",
+                    reasons::ACCESS_REVOKED,
                     &format!("the provider refuses this cluster's credential: {message}; ask the provider"),
                 ),
             ),
             Class::NotFound => (
                 BindingPhase::Disconnected,
                 Problem::error(
-                    "ContractNotFound",
+                    reasons::CONTRACT_NOT_FOUND,
                     &format!(
                         "the provider has no contract for this credential any more ({message}): run `kubectl bind` \
                          with the provider's URL again"
                     ),
                 ),
             ),
+            Class::Unreachable if untrusted(message) => (
+                away,
+                Problem::error(
+                    reasons::CERTIFICATE_NOT_TRUSTED,
+                    &format!(
+                        "{message}: the certificate of the provider's API server is not from the CA in Secret \
+                         kube-bind/{secret}. If the provider has changed it, run `kubectl bind` with the provider's URL \
+                         again to get the new CA; else somebody is in between: do not"
+                    ),
+                ),
+            ),
+            Class::Throttled | Class::Server => (
+                away,
+                Problem::error(
+                    reason::PROVIDER_UNREACHABLE,
+                    &format!(
+                        "the provider's API server answers, but does not serve: {message}; tried again by itself, \
+                         changes are carried over then: ask the provider if this lasts"
+                    ),
+                ),
+            ),
             _ => (
-                match self.previous_phase {
-                    None | Some(BindingPhase::Pending) => BindingPhase::Pending,
-                    Some(BindingPhase::ClaimedElsewhere) => BindingPhase::ClaimedElsewhere,
-                    _ => BindingPhase::Disconnected,
-                },
-                Problem::error(reason::PROVIDER_UNREACHABLE, message),
+                away,
+                Problem::error(
+                    reason::PROVIDER_UNREACHABLE,
+                    &format!(
+                        "{message}; tried again by itself, changes are carried over then: see that this cluster can reach \
+                         the provider, or ask the provider"
+                    ),
+                ),
             ),
         }
     }
@@ -159,7 +190,7 @@ impl Facts {
         say(condition::CONNECTED, &self.connected);
         if self.secret.is_none() {
             if self.informers_synced {
-                let trouble = self.watch_trouble.as_ref().map(|message| Problem::warning("WatchFailed", message));
+                let trouble = self.watch_trouble.as_ref().map(|message| Problem::warning(reasons::WATCH_FAILED, message));
                 say(condition::INFORMERS_SYNCED, &trouble);
             }
             let late = self.heartbeat.as_ref().map(|message| Problem {
@@ -212,7 +243,7 @@ impl Facts {
         let type_ = condition::CLAIMS_ACCEPTED;
         if !self.invalid_claims.is_empty() {
             let text = self.invalid_claims.join("; ");
-            conditions::mark_false(list, type_, Severity::Warning, "InvalidPermissionClaim", &text, now);
+            conditions::mark_false(list, type_, Severity::Warning, reason::INVALID_PERMISSION_CLAIM, &text, now);
         } else if !self.pending_claims.is_empty() {
             let text = format!(
                 "not decided: {}; accept or reject with `kubectl bind claims`, or in spec.permissionClaims",
@@ -225,6 +256,12 @@ impl Facts {
             conditions::remove(list, type_);
         }
     }
+}
+
+/// Whether a failed connection failed for the certificate.
+fn untrusted(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("invalid peer certificate") || message.contains("unknownissuer")
 }
 
 fn plain(type_: &str, status: &str, reason: &str, message: &str, now: Timestamp) -> conditions::Condition {

@@ -31,6 +31,7 @@ use crate::{
     claims::ClaimSync,
     kind::{KindConfig, KindSync, Standing},
     provider::{Link, Provider, pin},
+    reasons,
     resources::{self, MANAGER},
     sync::{digest::Digest, intent::Teardown},
 };
@@ -41,12 +42,19 @@ const SOON: Duration = Duration::from_secs(5);
 /// How often a binding that is well is looked at for trouble that brings no event (watches that fail).
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// A step that fails this many times in a row is told in the status; before, it may be an accident of the moment.
+const TELL_AFTER: u32 = 3;
+
 /// What runs for one binding.
 #[derive(Default)]
 pub struct BindingState {
     kinds: HashMap<String, RunningKind>,
     claims: Option<Arc<ClaimSync>>,
     crds: HashMap<String, crd::Written>,
+    /// Passes in a row that could not be finished.
+    failed: u32,
+    /// A watch was in trouble when it was last asked.
+    troubled: bool,
     /// CRDs that the export asks for, whether we may write them or not.
     wanted: BTreeSet<String>,
 }
@@ -67,6 +75,27 @@ impl BindingState {
         for kind in self.kinds.values() {
             kind.sync.set_namespaces(map.clone());
         }
+    }
+
+    /// The provider is there again: what failed is tried now.
+    pub fn hurry(&self) {
+        for kind in self.kinds.values() {
+            kind.sync.hurry();
+        }
+        if let Some(claims) = &self.claims {
+            claims.hurry();
+        }
+    }
+
+    /// How often the watches of the bound kinds were doubted.
+    pub fn doubts(&self) -> u64 {
+        self.kinds.values().map(|kind| kind.sync.doubts()).sum()
+    }
+
+    /// Whether the watches have got into trouble, or out of it, since the last call; `contract`: those of the contract.
+    pub fn watches_changed(&mut self, contract: bool) -> bool {
+        let now = contract || self.kinds.values().any(|kind| kind.sync.trouble().is_some());
+        std::mem::replace(&mut self.troubled, now) != now
     }
 
     /// Whether copies of bound or claimed objects are left at the provider for this consumer namespace.
@@ -126,6 +155,22 @@ pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
     }
     let mut facts = Facts::from_previous(&binding);
     let passed = pass(provider, name, &binding, &mut facts).await;
+    let failed = {
+        let mut bindings = provider.bindings.lock();
+        let state = bindings.entry(name.to_owned()).or_default();
+        state.failed = match &passed {
+            Err(error) if !error.is_conflict() => state.failed.saturating_add(1),
+            _ => 0,
+        };
+        state.failed
+    };
+    if let Err(error) = &passed
+        && failed >= TELL_AFTER
+    {
+        let message = format!("{error}; {}", error.mend());
+        facts.stop(facts.waiting_phase(), Problem::warning(reasons::RECONCILE_FAILED, &message));
+        facts.silent = false;
+    }
     let written = if facts.silent { Ok(()) } else { write_status(&consumer.api, &binding, &facts).await };
     match (passed, written) {
         (Ok(outcome), Ok(())) => outcome,
@@ -180,7 +225,13 @@ async fn pass(
     }
     facts.claimed_elsewhere = None;
     if !provider.synced() {
-        facts.not_yet(Problem::info("Connecting", "reading the contract at the provider"));
+        match provider.trouble() {
+            None => facts.not_yet(Problem::info("Connecting", "reading the contract at the provider")),
+            Some(trouble) => {
+                let message = format!("the contract at the provider cannot be read: {trouble}; tried again by itself");
+                facts.stop(facts.waiting_phase(), Problem::error(reasons::WATCH_FAILED, &message));
+            }
+        }
         return Ok(Outcome::After(Duration::from_secs(1)));
     }
     facts.informers_synced = true;
@@ -251,7 +302,7 @@ async fn connected(
                 facts.stop(BindingPhase::Failed, problem);
                 // What ran before goes on: a refused update does not take away what works.
                 remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
-                return Ok(Outcome::After(Duration::from_secs(60)));
+                return Ok(Outcome::After(RECHECK));
             }
         }
     }
@@ -267,15 +318,15 @@ async fn connected(
     }
     facts.schema = None;
     run_syncs(provider, name, binding, wanted, &consent, readable);
-    facts.watch_trouble = watch_trouble(provider, name);
+    facts.watch_trouble = watch_trouble(provider, name).or_else(|| provider.trouble());
     let synced = provider.bindings.lock().get(name).is_some_and(|s| s.kinds.values().all(|k| k.sync.objects_synced()));
     let outcome = if synced {
         facts.connected = None;
         facts.phase = BindingPhase::Connected;
         Outcome::After(RECHECK)
     } else if let Some(trouble) = &facts.watch_trouble {
-        let message = format!("the bound kind cannot be watched in this cluster: {trouble}");
-        facts.stop(BindingPhase::Pending, Problem::error("WatchFailed", &message));
+        let message = format!("the bound kind cannot be watched: {trouble}; tried again by itself");
+        facts.stop(BindingPhase::Pending, Problem::error(reasons::WATCH_FAILED, &message));
         Outcome::After(SOON)
     } else {
         facts.not_yet(Problem::info("Connecting", "reading the objects of the bound kind"));
