@@ -237,10 +237,10 @@ struct HttpFlags {
     #[arg(long, value_name = "FILE")]
     tls_key_file: Option<PathBuf>,
     /// Believe X-Forwarded-Proto and X-Forwarded-Host; only behind a proxy that sets them
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     trust_forwarded_headers: bool,
     /// No HTTP API, login and pages: only the controllers and BindableResourcesRequests
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", action = ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     frontend_disabled: bool,
 }
 

@@ -70,6 +70,20 @@ async fn a_login_of_the_command_line_gives_a_code_not_a_token() {
     assert_eq!(call(&set.router, Method::GET, "/api/ping", &[("authorization", &bearer)], "").await.body, "pong");
 }
 
+#[tokio::test]
+async fn groups_are_asked_for_where_the_id_token_has_none() {
+    let set = set().await;
+    let mut browser = Browser::default();
+    let start = format!("/api/authorize?client_type=cli&session_id=S9&redirect_url={}{}", encode(CLIENT), challenge());
+    let callback = browser.reach_callback(&set, &start, "grace", Twist::GroupsElsewhere).await;
+    let done = browser.get(&set.router, callback.as_str()).await.location();
+    let body = json!({"code": param(&done, "code"), "codeVerifier": VERIFIER}).to_string();
+    let token = call(&set.router, Method::POST, "/api/redeem", &[], &body).await.json();
+    let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
+    let templates = call(&set.router, Method::GET, "/api/templates", &[("authorization", &bearer)], "").await;
+    assert_eq!(templates.status, StatusCode::OK, "{}", templates.body);
+}
+
 #[rstest]
 #[case(Twist::ForeignAudience)]
 #[case(Twist::ForeignIssuer)]
@@ -79,6 +93,7 @@ async fn a_login_of_the_command_line_gives_a_code_not_a_token() {
 #[case(Twist::OtherKey)]
 #[case(Twist::Unsigned)]
 #[case(Twist::Missing)]
+#[case(Twist::ForeignUserInfo)]
 #[tokio::test]
 async fn an_id_token_that_is_not_for_us_is_refused(#[case] twist: Twist) {
     let set = set().await;

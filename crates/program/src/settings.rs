@@ -186,10 +186,13 @@ impl Program {
     }
 
     fn explain(&self) -> String {
+        let secrets = match self.secrets {
+            [] => "",
+            _ => "\nSecrets are read from files or from the environment, never from arguments.",
+        };
         format!(
-            "Each flag can also be set in the environment and in the file of --config: --log-format is\n\
-             {}_LOG_FORMAT there and logFormat here. Flags win over the environment, the environment over the file.\n\
-             Secrets are read from files or from the environment, never from arguments.",
+            "Each flag can also be set in the environment and in the file of --config: --log-format is \
+             {}_LOG_FORMAT there and logFormat here. Flags win over the environment, the environment over the file.{secrets}",
             self.prefix
         )
     }

@@ -7,18 +7,18 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use kube_client::error::chain;
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreProviderMetadata, CoreRevocableToken,
     CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AsyncHttpClient, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
+    AccessToken, AdditionalClaims, AsyncHttpClient, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
     EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IdTokenFields,
-    IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, StandardErrorResponse,
-    StandardTokenResponse, TokenResponse as _,
+    IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+    StandardErrorResponse, StandardTokenResponse, SubjectIdentifier, TokenResponse as _, UserInfoClaims,
 };
-use kube_client::error::chain;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -92,6 +92,9 @@ pub enum OidcError {
     /// The code was refused.
     #[error("the login service refused to exchange the code: {0}")]
     Exchange(String),
+    /// What the issuer says of the person beside the id_token.
+    #[error("the login service's answer about the person is not acceptable: {0}")]
+    UserInfo(String),
     /// The id_token is missing or not acceptable.
     #[error("the login service's id_token is not acceptable: {0}")]
     Token(String),
@@ -273,10 +276,11 @@ impl RelyingParty {
         Ok(Departure { url, nonce: nonce.secret().clone(), verifier: verifier.secret().clone() })
     }
 
-    /// Exchanges the code and verifies the id_token: signature, issuer, audience, nonce and lifetime.
+    /// Exchanges the code and verifies the id_token: signature, issuer, audience, nonce and lifetime. Groups that are not in
+    /// it are asked for at the UserInfo endpoint.
     ///
     /// # Errors
-    /// [`OidcError::Exchange`] or [`OidcError::Token`].
+    /// [`OidcError::Exchange`], [`OidcError::Token`] or [`OidcError::UserInfo`].
     pub async fn arrive(
         &self,
         callback: &Url,
@@ -307,17 +311,34 @@ impl RelyingParty {
         if subject.is_empty() {
             return Err(OidcError::Token("it names no subject".to_owned()));
         }
-        let display = claims
-            .preferred_username()
-            .map(|name| name.to_string())
-            .or_else(|| claims.email().map(|email| email.to_string()))
-            .unwrap_or_else(|| subject.clone());
+        let mut name = claims.preferred_username().map(|name| name.to_string());
+        let mut email = claims.email().map(|email| email.to_string());
+        let mut told = claims.additional_claims().groups.clone();
+        // Issuers that follow OpenID Connect Core 5.4 to the letter tell what a scope is about only there.
+        if told.is_none() && client.user_info_url().is_some() {
+            let more = self.user_info(&client, response.access_token().clone(), claims.subject().clone()).await?;
+            name = name.or_else(|| more.preferred_username().map(|name| name.to_string()));
+            email = email.or_else(|| more.email().map(|email| email.to_string()));
+            told = more.additional_claims().groups.clone();
+        }
         Ok(Person {
             issuer: claims.issuer().to_string(),
+            groups: groups(told.as_ref()),
+            display: name.or(email).unwrap_or_else(|| subject.clone()),
             subject,
-            groups: groups(claims.additional_claims().groups.as_ref()),
-            display,
         })
+    }
+
+    /// What the UserInfo endpoint says of the person; it must be about the same subject as the id_token.
+    async fn user_info(
+        &self,
+        client: &OidcClient,
+        token: AccessToken,
+        subject: SubjectIdentifier,
+    ) -> Result<UserInfoClaims<GroupClaims, CoreGenderClaim>, OidcError> {
+        let bad = |err: &dyn std::error::Error| OidcError::UserInfo(chain(err));
+        let request = client.user_info(token, Some(subject)).map_err(|err| bad(&err))?;
+        request.request_async(&self.http).await.map_err(|err| bad(&err))
     }
 }
 

@@ -126,7 +126,11 @@ impl FakeApi {
         if path.ends_with("/subjectaccessreviews") {
             let mut review = body;
             assert_eq!(review["spec"]["resourceAttributes"], json!({"verb": "bind", "group": "kube-bind.io"}));
-            review["status"] = json!({"allowed": review["spec"]["user"] != "mallory"});
+            // Grace is allowed by her group only, everybody else but Mallory by name.
+            let groups =
+                review["spec"]["groups"].as_array().is_some_and(|groups| groups.contains(&json!("engineering")));
+            let user = &review["spec"]["user"];
+            review["status"] = json!({"allowed": user != "mallory" && (user != "grace" || groups)});
             return (StatusCode::CREATED, review);
         }
         if method != Method::GET {

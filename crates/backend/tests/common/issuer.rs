@@ -31,6 +31,10 @@ pub enum Twist {
     OtherKey,
     Unsigned,
     Missing,
+    /// Nothing is wrong: groups stand at the UserInfo endpoint only.
+    GroupsElsewhere,
+    /// The UserInfo endpoint speaks of somebody else.
+    ForeignUserInfo,
 }
 
 struct Login {
@@ -82,6 +86,7 @@ impl Issuer {
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/jwks", get(jwks))
             .route("/token", post(token))
+            .route("/userinfo", get(userinfo))
             .with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, shared }
@@ -115,13 +120,21 @@ async fn discovery(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let url = &shared.url;
     Json(json!({
         "issuer": url, "authorization_endpoint": format!("{url}/authorize"), "token_endpoint": format!("{url}/token"),
-        "jwks_uri": format!("{url}/jwks"), "response_types_supported": ["code"], "subject_types_supported": ["public"],
+        "jwks_uri": format!("{url}/jwks"), "userinfo_endpoint": format!("{url}/userinfo"), "response_types_supported": ["code"], "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
     }))
 }
 
 async fn jwks(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"keys": [shared.jwk]}))
+}
+
+async fn userinfo(headers: http::HeaderMap) -> (StatusCode, Json<Value>) {
+    let token = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match token.strip_prefix("Bearer for-") {
+        Some(subject) => (StatusCode::OK, Json(json!({"sub": subject, "groups": ["engineering"]}))),
+        None => (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_token"}))),
+    }
 }
 
 async fn token(
@@ -144,6 +157,9 @@ async fn token(
     let mut key = &shared.key;
     match login.twist {
         Twist::None | Twist::Missing | Twist::Unsigned => {}
+        Twist::GroupsElsewhere | Twist::ForeignUserInfo => {
+            claims.as_object_mut().unwrap().remove("groups");
+        }
         Twist::ForeignAudience => claims["aud"] = json!("somebody-else"),
         Twist::ForeignIssuer => claims["iss"] = json!("https://evil.example"),
         Twist::WrongNonce => claims["nonce"] = json!("another"),
@@ -161,7 +177,8 @@ async fn token(
         let part = |value: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
         id_token = format!("{}.{}.", part(&json!({"alg": "none"})), part(&claims));
     }
-    let mut answer = json!({"access_token": "opaque", "token_type": "Bearer", "expires_in": 300, "id_token": id_token});
+    let about = if login.twist == Twist::ForeignUserInfo { "mallory" } else { &login.subject };
+    let mut answer = json!({"access_token": format!("for-{about}"), "token_type": "Bearer", "expires_in": 300, "id_token": id_token});
     if login.twist == Twist::Missing {
         answer.as_object_mut().unwrap().remove("id_token");
     }
