@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::controllers::rights;
 use crate::identity::oidc::Person;
+use crate::release::{self, ANNOTATION_ISSUED, ONCE};
 use crate::resources;
 
 /// Under which name our writes are recorded.
@@ -29,6 +30,8 @@ pub const MANAGER: FieldManager = FieldManager("kube-bind-backend");
 pub const ANNOTATION_REVOKED: &str = "backend.kube-bind.io/revoked";
 /// How long the API server may take to fill in a token.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the namespace of a contract that ended may take to go.
+const GOING_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a fresh role binding may take to be believed.
 const RBAC_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
@@ -64,7 +67,7 @@ pub enum ContractError {
     #[error("{0}")]
     Foreign(String),
     /// The provider has revoked it.
-    #[error("the provider has revoked this contract ({0}); ask the provider to restore it")]
+    #[error("the provider has revoked it ({0}), and only the provider can restore it")]
     Revoked(String),
     /// The token controller did not answer in time.
     #[error(
@@ -144,7 +147,8 @@ pub async fn find(api: &Api, issuing: &Issuing, person: &Person, consumer: &str)
     let name = own_name(issuing, person, consumer);
     let fits = |namespace: &Value| is_for(namespace, consumer) && belongs(namespace, person);
     let direct = api.get_opt(&kind, &ObjectKey::cluster(&name)).await?;
-    if direct.as_ref().is_some_and(fits) {
+    let lives = |namespace: &Value| namespace["metadata"]["deletionTimestamp"].is_null();
+    if direct.as_ref().is_some_and(|namespace| fits(namespace) && lives(namespace)) {
         return Ok(Some(Found { namespace: name }));
     }
     // Older ones, moved ones, and those of the Go release have other names.
@@ -152,7 +156,7 @@ pub async fn find(api: &Api, issuing: &Issuing, person: &Person, consumer: &str)
         .list(&kind, &ListQuery::default())
         .await?
         .iter()
-        .filter(|namespace| fits(namespace) && namespace["metadata"]["deletionTimestamp"].is_null())
+        .filter(|namespace| fits(namespace) && lives(namespace))
         .filter_map(|namespace| namespace["metadata"]["name"].as_str().map(str::to_owned))
         .collect();
     names.sort();
@@ -254,21 +258,31 @@ async fn create_namespace(
             ANNOTATION_ISSUER: person.issuer,
         }},
     });
-    match api.create(&resources::namespaces(), None, &body).await {
-        Ok(_) => {
-            tracing::info!(namespace = %name, issuer = %person.issuer, subject = %person.subject, consumer, "contract made");
-            Ok(name)
-        }
-        Err(err) if err.class == Class::AlreadyExists => {
-            let there = api.get(&resources::namespaces(), &ObjectKey::cluster(&name)).await?;
-            if is_for(&there, consumer) && belongs(&there, person) && there["metadata"]["deletionTimestamp"].is_null() {
+    let give_up = tokio::time::Instant::now() + GOING_PATIENCE;
+    loop {
+        match api.create(&resources::namespaces(), None, &body).await {
+            Ok(_) => {
+                tracing::info!(namespace = %name, issuer = %person.issuer, subject = %person.subject, consumer, "contract made");
                 return Ok(name);
             }
-            Err(ContractError::Foreign(format!(
-                "namespace {name} at the provider exists and is not this contract's (or is being deleted); the provider has to remove it"
-            )))
+            Err(err) if err.class == Class::AlreadyExists => {
+                let there = api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&name)).await?;
+                // Its end is a matter of seconds: that of a bind before this one.
+                let Some(there) = there else { continue };
+                let ours = is_for(&there, consumer) && belongs(&there, person);
+                let going = !there["metadata"]["deletionTimestamp"].is_null();
+                if ours && !going {
+                    return Ok(name);
+                }
+                if !ours || tokio::time::Instant::now() >= give_up {
+                    return Err(ContractError::Foreign(format!(
+                        "namespace {name} at the provider exists and is not this contract's (or is being deleted); the provider has to remove it"
+                    )));
+                }
+                tokio::time::sleep(POLL).await;
+            }
+            Err(err) => return Err(err.into()),
         }
-        Err(err) => Err(err.into()),
     }
 }
 
@@ -324,6 +338,7 @@ async fn ensure_cluster_binding(
             "apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": CLUSTER_BINDING, "namespace": namespace, "annotations": {
                 ANNOTATION_IDENTITY: consumer, ANNOTATION_AUTHOR: person.subject, ANNOTATION_ISSUER: person.issuer,
+                ANNOTATION_ISSUED: ONCE,
             }},
             "spec": {
                 "kubeconfigSecretRef": {"name": KUBECONFIG_SECRET, "key": KUBECONFIG_KEY},
@@ -343,6 +358,7 @@ async fn ensure_cluster_binding(
     if !revoked.is_empty() {
         return Err(ContractError::Revoked(revoked.to_owned()));
     }
+    release::issued_again(api, namespace, &there).await?;
     match (there["spec"]["consumerClusterUID"].as_str(), cluster_uid(person, consumer)) {
         (None, Some(uid)) => {
             let patch = json!({"spec": {"consumerClusterUID": uid}});

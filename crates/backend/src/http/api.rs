@@ -19,6 +19,7 @@ use crate::bind::{self, Ask};
 use crate::catalogue::Catalogue;
 use crate::contracts;
 use crate::error::ApiError;
+use crate::release::{self, Released};
 
 /// The identity that the Go release's web pages send for "whoever is logged in".
 const UI_IDENTITY: &str = "ui-identity";
@@ -86,6 +87,32 @@ pub async fn consumer_status(
     };
     let exports = contracts::exports(&app.api, &found.namespace).await.map_err(failed)?;
     Ok(Json(json!({"connected": true, "namespace": found.namespace, "exports": exports})))
+}
+
+/// Body of `POST /api/release`.
+#[derive(Deserialize)]
+struct ReleaseBody {
+    #[serde(default)]
+    namespace: String,
+}
+
+/// `POST /api/release`: gives a contract back that came to nothing. The bearer token is the contract's own credential; see
+/// [`crate::release`].
+pub async fn release(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Json<Value>, ApiError> {
+    let body: ReleaseBody = serde_json::from_slice(&body)
+        .map_err(|err| ApiError::bad_request("Invalid JSON request body", err.to_string()))?;
+    let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|text| text.strip_prefix("Bearer ")).unwrap_or_default();
+    let unknown = || ApiError::forbidden("This contract cannot be given back", "the credential is not the contract's");
+    if body.namespace.is_empty() || body.namespace.contains(['/', '?', '#', '%']) || token.is_empty() {
+        return Err(unknown());
+    }
+    let released = release::release(&app.api, &body.namespace, token).await;
+    match released.map_err(|err| ApiError::from_kube("The contract could not be given back", &err))? {
+        Released::Gone => Ok(Json(json!({"released": true}))),
+        Released::Kept => Ok(Json(json!({"released": false}))),
+        Released::Unknown => Err(unknown()),
+    }
 }
 
 /// Body of `POST /api/bind`: a BindableResourcesRequest, of which only these parts count (reference §2.5).

@@ -300,8 +300,10 @@ async fn agreed(app: &App, headers: &HeaderMap, uri: &Uri, name: &str, body: &[u
         moved_contract: if form.get("move") == "yes" { visit.query.get("contract").to_owned() } else { String::new() },
     };
     let session = Session { sid: visit.query.get("session_id").to_owned(), ..session };
-    let response = bind::bind(&app.api, &app.issuing, &session, &ask).await?;
     let challenge = visit.query.get("code_challenge");
+    // Whoever redeems a code gets the contract then; until that nothing is made for somebody who may have gone.
+    let now = Ask { dry_run: ask.dry_run || !challenge.is_empty(), ..ask.clone() };
+    let response = bind::bind(&app.api, &app.issuing, &session, &now).await?;
     let sid = visit.query.get("session_id");
     let consumer = visit.query.get("consumer_id");
     tracing::info!(
