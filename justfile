@@ -34,6 +34,10 @@ kubernetes:
 test-browser:
     ./scripts/browser
 
+# The login against an OpenID Connect issuer that no one here wrote (oidc-provider from npm), in headless Chromium.
+test-oidc:
+    ./scripts/oidc
+
 # The table of docs/performance.md.
 bench:
     cargo run --release -p benches
