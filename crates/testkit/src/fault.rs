@@ -137,6 +137,14 @@ pub fn on(method: &str, words: &[&str]) -> Matches {
     })
 }
 
+/// The first try of each request that [`on`] means: another one to the same place passes.
+#[must_use]
+pub fn first_try(method: &str, words: &[&str]) -> Matches {
+    let meant = on(method, words);
+    let places = parking_lot::Mutex::new(std::collections::HashSet::new());
+    Box::new(move |seen| meant(seen) && places.lock().insert(seen.place().to_owned()))
+}
+
 /// Requests of an API group, its discovery included.
 #[must_use]
 pub fn group(group: &str) -> Matches {

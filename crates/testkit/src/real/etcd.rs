@@ -37,6 +37,13 @@ impl Etcd {
         Snapshot(pairs.map(|pair| (decoded(&text(&pair["key"])), text(&pair["value"]))).collect())
     }
 
+    /// Forgets all history: whoever asks for an older revision gets 410.
+    pub(super) async fn compact(&self) {
+        let answer = self.call("range", &json!({"key": STANDARD.encode("/registry/"), "count_only": true})).await;
+        let revision = answer["header"]["revision"].clone();
+        self.call("compaction", &json!({"revision": revision, "physical": true})).await;
+    }
+
     /// Puts everything back in one transaction.
     pub(super) async fn restore(&self, wanted: &Snapshot) {
         let there = self.snapshot().await.0;

@@ -190,6 +190,11 @@ impl Kubernetes {
         Etcd::new(self.etcd_port).restore(snapshot).await;
     }
 
+    /// Compacts etcd at the present revision.
+    pub async fn compact(&self) {
+        Etcd::new(self.etcd_port).compact().await;
+    }
+
     /// A client with the administrator's certificate.
     #[must_use]
     pub fn http(&self) -> reqwest::Client {
