@@ -1,4 +1,6 @@
-//! Watches in mapped namespaces: the objects that claims are about, and those that refer to them.
+//! Watches in mapped namespaces: the objects that claims are about, and those that refer to them. Objects of kinds that
+//! are cluster-scoped for the consumer refer from elsewhere: from the contract namespace (isolation `Namespaced`), or from
+//! among those of all consumers (`Prefixed`, `None`), who share one watch.
 //!
 //! In: which kinds matter in which mapped namespace. Out: what is there (of claimed kinds the metadata only: no Secret's
 //! content is kept), the UIDs whose deletion was seen, and a place in the queue for the mapping on every change. Called
@@ -8,11 +10,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube_bind_api::constants::ANNOTATION_CLUSTER_NAMESPACE;
 use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::Key;
+use super::{Key, Objects};
 
 /// How long changes in one mapped namespace are collected before they are evaluated.
 const BURST: Duration = Duration::from_millis(20);
@@ -30,10 +33,21 @@ struct Namespace {
     deleted: Seen,
 }
 
+/// A watch for several mapped namespaces.
+struct Wide {
+    informer: Informer<Arc<Value>>,
+    users: BTreeSet<String>,
+}
+
+/// A kind that is cluster-scoped for the consumer, and the namespace of its copies here; empty for cluster-scoped ones.
+pub type WideKind = (Resource, String);
+
 /// All watches.
 pub struct Watches {
     api: Api,
     queue: Arc<WorkQueue<Key>>,
+    mapped: Objects,
+    wide: Mutex<HashMap<WideKind, Wide>>,
     namespaces: Mutex<HashMap<String, Namespace>>,
 }
 
@@ -42,6 +56,8 @@ pub struct Watches {
 pub struct Snapshot {
     /// Objects by kind.
     pub objects: Vec<(Resource, Arc<Value>)>,
+    /// The contract's objects of kinds that are cluster-scoped for the consumer, without a namespace.
+    pub wide: Vec<(Resource, Arc<Value>)>,
     /// UIDs whose deletion was seen.
     pub deleted: BTreeSet<String>,
     /// Whether every watch has seen a complete list.
@@ -51,8 +67,58 @@ pub struct Snapshot {
 impl Watches {
     /// None yet.
     #[must_use]
-    pub fn new(api: Api, queue: Arc<WorkQueue<Key>>) -> Self {
-        Self { api, queue, namespaces: Mutex::new(HashMap::new()) }
+    pub fn new(api: Api, queue: Arc<WorkQueue<Key>>, mapped: Objects) -> Self {
+        Self { api, queue, mapped, wide: Mutex::default(), namespaces: Mutex::new(HashMap::new()) }
+    }
+
+    /// Watches exactly these for the mapped namespace from now on.
+    pub fn set_wide(&self, namespace: &str, wanted: &[WideKind]) {
+        let mut all = self.wide.lock();
+        all.retain(|kind, watch| {
+            if !wanted.contains(kind) {
+                watch.users.remove(namespace);
+            }
+            !watch.users.is_empty()
+        });
+        for kind in wanted {
+            let watch = all
+                .entry(kind.clone())
+                .or_insert_with(|| Wide { informer: self.start_wide(kind), users: BTreeSet::new() });
+            watch.users.insert(namespace.to_owned());
+        }
+    }
+
+    fn start_wide(&self, (resource, place): &WideKind) -> Informer<Arc<Value>> {
+        let (queue, mapped) = (self.queue.clone(), self.mapped.clone());
+        let (api_version, kind) = (resource.api_version(), resource.kind.clone());
+        let query = if place.is_empty() { ListQuery::default() } else { ListQuery::namespace(place) };
+        Informer::start(
+            &self.api,
+            resource,
+            query,
+            InformerOptions::default(),
+            Arc::new(move |object: &Arc<Value>| {
+                let mut kept = referring(object, &api_version, &kind);
+                if let Some(metadata) = kept["metadata"].as_object_mut() {
+                    metadata.remove("namespace");
+                }
+                Ok(Arc::new(kept))
+            }),
+            Arc::new(move |delta: &Delta<Arc<Value>>| {
+                let contract = match delta {
+                    Delta::Applied { old: Some(old), new, .. } if old.summary == new.summary => return,
+                    Delta::Applied { new, .. } => owner(&new.summary).to_owned(),
+                    Delta::Removed { last, .. } => owner(&last.summary).to_owned(),
+                    Delta::Synced => {
+                        mapped.keys().into_iter().for_each(|key| queue.add_after(Key::Mapped(key), BURST));
+                        return;
+                    }
+                };
+                for key in mapped.keys_in(&contract) {
+                    queue.add_after(Key::Mapped(key), BURST);
+                }
+            }),
+        )
     }
 
     /// Watches exactly these kinds in the mapped namespace from now on. `true`: keep whole objects.
@@ -87,20 +153,13 @@ impl Watches {
             ListQuery::namespace(namespace),
             InformerOptions::default(),
             Arc::new(move |object: &Arc<Value>| {
-                let mut kept = if whole { (**object).clone() } else { json!({"metadata": object["metadata"]}) };
+                if whole {
+                    return Ok(Arc::new(referring(object, &api_version, &kind)));
+                }
+                let mut kept = json!({"apiVersion": api_version, "kind": kind, "metadata": object["metadata"]});
                 if let Some(metadata) = kept["metadata"].as_object_mut() {
                     metadata.remove("managedFields");
-                    if whole {
-                        // What an object refers to does not change with its status.
-                        metadata.remove("resourceVersion");
-                        metadata.remove("generation");
-                    }
                 }
-                if let (true, Some(map)) = (whole, kept.as_object_mut()) {
-                    map.remove("status");
-                }
-                kept["apiVersion"] = json!(api_version);
-                kept["kind"] = json!(kind);
                 Ok(Arc::new(kept))
             }),
             Arc::new(move |delta: &Delta<Arc<Value>>| {
@@ -121,15 +180,22 @@ impl Watches {
 
     /// Ends all watches in the namespace.
     pub fn forget(&self, namespace: &str) {
+        self.set_wide(namespace, &[]);
         self.namespaces.lock().remove(namespace);
     }
 
     /// What is known.
     #[must_use]
-    pub fn snapshot(&self, namespace: &str) -> Snapshot {
+    pub fn snapshot(&self, namespace: &str, contract: &str) -> Snapshot {
+        let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
+        for ((resource, _), watch) in self.wide.lock().iter().filter(|(_, watch)| watch.users.contains(namespace)) {
+            snapshot.complete &= watch.informer.synced();
+            let own = watch.informer.store().all().into_iter().filter(|(_, object)| owner(&object.summary) == contract);
+            snapshot.wide.extend(own.map(|(_, object)| (resource.clone(), object.summary.clone())));
+        }
         let all = self.namespaces.lock();
-        let Some(entry) = all.get(namespace) else { return Snapshot { complete: true, ..Snapshot::default() } };
-        let mut snapshot = Snapshot { objects: Vec::new(), deleted: entry.deleted.lock().clone(), complete: true };
+        let Some(entry) = all.get(namespace) else { return snapshot };
+        snapshot.deleted.clone_from(&entry.deleted.lock());
         for (resource, watch) in &entry.watches {
             snapshot.complete &= watch.informer.synced();
             for (_, object) in watch.informer.store().all() {
@@ -145,4 +211,25 @@ impl Watches {
             entry.deleted.lock().retain(|uid| needed.contains(uid));
         }
     }
+}
+
+/// What of an object that refers to others is kept: what it refers to does not change with its status.
+fn referring(object: &Value, api_version: &str, kind: &str) -> Value {
+    let mut kept = object.clone();
+    if let Some(metadata) = kept["metadata"].as_object_mut() {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            metadata.remove(field);
+        }
+    }
+    if let Some(map) = kept.as_object_mut() {
+        map.remove("status");
+    }
+    kept["apiVersion"] = json!(api_version);
+    kept["kind"] = json!(kind);
+    kept
+}
+
+/// The contract of a copy.
+pub(super) fn owner(object: &Value) -> &str {
+    object["metadata"]["annotations"][ANNOTATION_CLUSTER_NAMESPACE].as_str().unwrap_or_default()
 }

@@ -82,8 +82,15 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     if let Err(Trouble::Api(err)) = &rights
         && err.is_forbidden()
     {
+        let kinds: Vec<String> = export
+            .spec
+            .resources
+            .iter()
+            .map(|resource| contract::rbac::backend::offer_command(&resource.group_resource()))
+            .collect();
         let message = format!(
-            "the backend may not give the consumer its rights; share the kind on purpose: kubectl bind provider offer --shared ({err})"
+            "the provider's backend may not give the consumer its rights; the provider has to run: {} ({err})",
+            kinds.join(" and ")
         );
         conditions::mark_false(
             &mut wanted.conditions,

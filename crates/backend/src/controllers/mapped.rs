@@ -10,17 +10,16 @@ use std::time::Duration;
 
 use contract::claimed::{self, Existing, Input, Referring};
 use contract::consent::{AcceptedClaim, Consent, taken_over};
-use contract::names::mapped_namespace;
+use contract::names::{Strategy, mapped_namespace};
 use contract::rbac::provider;
 use kube_bind_api::conditions::{self, Severity};
 use kube_bind_api::constants::{ANNOTATION_API_SERVICE_NAMESPACE, CLUSTER_BINDING, MAX_CLAIMED_OBJECTS, condition};
-use kube_bind_api::{
-    APIServiceExport, APIServiceNamespace, APIServiceNamespaceStatus, BoundSchemaSpec, GroupResource, Scope,
-};
+use kube_bind_api::{APIServiceExport, APIServiceNamespace, APIServiceNamespaceStatus, BoundSchemaSpec, GroupResource};
 use kube_client::{ListQuery, ObjectKey, Outcome, Resource, Subresource};
 use serde_json::{Value, json};
 
-use super::{FINALIZER, Trouble, World, claimed::Snapshot, decode, export, rights, status, unbind};
+use super::claimed::{Snapshot, WideKind};
+use super::{FINALIZER, Trouble, World, decode, export, rights, status, unbind};
 use crate::catalogue::{CLAIMABLE, Catalogue};
 use crate::contracts::MANAGER;
 use crate::resources;
@@ -63,7 +62,8 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     }
     rights::ours_in_mapped(&world.api, &world.issuing.user, &name).await?;
     world.claimed.set(&name, key, &terms.watched());
-    let snapshot = world.claimed.snapshot(&name);
+    world.claimed.set_wide(&name, &terms.watched_wide());
+    let snapshot = world.claimed.snapshot(&name, &key.namespace);
     if !snapshot.complete && wanted.namespace.is_some() {
         // What is granted stays as it is until everything has been seen; that wakes us again.
         return Ok(Outcome::After(UNSEEN_AGAIN));
@@ -124,6 +124,8 @@ struct Terms {
     claims: Vec<AcceptedClaim>,
     /// Namespaced exported kinds with the schema of the version that the agent uses.
     kinds: BTreeMap<GroupResource, (Resource, Value)>,
+    /// The same of exported kinds that are cluster-scoped for the consumer, with the namespace of their copies.
+    wide: BTreeMap<GroupResource, (Resource, Value, String)>,
     /// Claimed kinds that are readable as a whole.
     open: Vec<GroupResource>,
 }
@@ -131,7 +133,7 @@ struct Terms {
 impl Terms {
     fn of(world: &World, key: &ObjectKey, exports: &[APIServiceExport], catalogue: &Catalogue) -> Self {
         let silent = is_silent_agent(world, &key.namespace);
-        let mut terms = Self { claims: Vec::new(), kinds: BTreeMap::new(), open: Vec::new() };
+        let mut terms = Self { claims: Vec::new(), kinds: BTreeMap::new(), wide: BTreeMap::new(), open: Vec::new() };
         for export in exports {
             let open = export::offering_of(export, catalogue)
                 .is_some_and(|offering| offering.template.spec.open_namespaces == Some(true));
@@ -151,12 +153,20 @@ impl Terms {
                 let schema = world.schemas.get(&ObjectKey::new(&key.namespace, &resource.crd_name()));
                 let spec = schema
                     .and_then(|entry| serde_json::from_value::<BoundSchemaSpec>(entry.summary["spec"].clone()).ok());
-                if let Some(spec) = spec.filter(|spec| spec.scope == Scope::Namespaced)
+                if let Some(spec) = spec
                     && let Some(version) = contract::schema::sync_version(&spec)
                 {
                     let open_api = contract::schema::open_api_schema(version).cloned().unwrap_or_default();
                     let kind = Resource::new(&spec.group, &version.name, &spec.names.plural, &spec.names.kind);
-                    terms.kinds.insert(resource, (kind, open_api));
+                    match Strategy::of(spec.scope, export.spec.isolation) {
+                        Strategy::ServiceNamespaced => drop(terms.kinds.insert(resource, (kind, open_api))),
+                        Strategy::Namespaced => {
+                            terms.wide.insert(resource, (kind, open_api, key.namespace.clone()));
+                        }
+                        Strategy::Prefixed | Strategy::None => {
+                            terms.wide.insert(resource, (kind, open_api, String::new()));
+                        }
+                    }
                 }
             }
         }
@@ -175,16 +185,21 @@ impl Terms {
         let claimed: BTreeSet<&GroupResource> = self.claims.iter().map(|claim| claim.resource()).collect();
         let mut watched: Vec<(Resource, bool)> = claimed.into_iter().map(|kind| (claimable(kind), false)).collect();
         for (resource, (kind, _)) in &self.kinds {
-            let refers = self
-                .claims
-                .iter()
-                .flat_map(|claim| claim.references())
-                .any(|reference| reference.resource == *resource);
-            if refers {
+            if self.refers(resource) {
                 watched.push((kind.clone(), true));
             }
         }
         watched
+    }
+
+    /// Kinds to watch that refer from elsewhere.
+    fn watched_wide(&self) -> Vec<WideKind> {
+        let referring = self.wide.iter().filter(|(resource, _)| self.refers(resource));
+        referring.map(|(_, (kind, _, place))| (kind.clone(), place.clone())).collect()
+    }
+
+    fn refers(&self, resource: &GroupResource) -> bool {
+        self.claims.iter().flat_map(|claim| claim.references()).any(|reference| reference.resource == *resource)
     }
 
     fn is_claimed(&self, resource: &GroupResource) -> bool {
@@ -217,6 +232,8 @@ async fn ensure_namespace(
     let ours = format!("{}/{}", key.namespace, key.name);
     let kinds: Vec<Resource> = terms.kinds.values().map(|(kind, _)| kind.clone()).collect();
     let kinds = rights::kinds_text(&kinds);
+    let wide: Vec<Resource> = terms.wide.values().map(|(kind, ..)| kind.clone()).collect();
+    let wide = rights::kinds_text(&wide);
     let foreign = || {
         format!(
             "namespace {name} at the provider is not this mapping's (annotation {ANNOTATION_API_SERVICE_NAMESPACE} is not {ours}); \
@@ -224,12 +241,15 @@ async fn ensure_namespace(
         )
     };
     let Some(live) = world.api.get_opt(&kind, &there).await? else {
-        let body = json!({
+        let mut body = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "annotations": {
                 ANNOTATION_API_SERVICE_NAMESPACE: ours, rights::ANNOTATION_KINDS: kinds,
             }},
         });
+        if !wide.is_empty() {
+            body["metadata"]["annotations"][rights::ANNOTATION_WIDE_KINDS] = json!(wide);
+        }
         return match world.api.create(&kind, None, &body).await {
             Ok(_) => {
                 tracing::info!(mapping = %key, namespace = name, "mapped namespace made");
@@ -246,8 +266,14 @@ async fn ensure_namespace(
     if !live["metadata"]["deletionTimestamp"].is_null() {
         return Ok(Err(format!("namespace {name} at the provider is being deleted; it is made again after that")));
     }
-    if annotations[rights::ANNOTATION_KINDS] != kinds.as_str() && !kinds.is_empty() {
-        let patch = json!({"metadata": {"annotations": {rights::ANNOTATION_KINDS: kinds}}});
+    let mut changed = json!({});
+    for (name, text) in [(rights::ANNOTATION_KINDS, kinds), (rights::ANNOTATION_WIDE_KINDS, wide)] {
+        if annotations[name] != text.as_str() && !text.is_empty() {
+            changed[name] = json!(text);
+        }
+    }
+    if changed != json!({}) {
+        let patch = json!({"metadata": {"annotations": changed}});
         world.api.merge_patch(&kind, &there, Subresource::Main, &patch, MANAGER).await?;
     }
     Ok(Ok(()))
@@ -310,18 +336,22 @@ fn judge(
     let group_resource = |kind: &Resource| GroupResource::new(kind.group.clone(), kind.plural.clone());
     let objects: Vec<(GroupResource, &Value)> =
         snapshot.objects.iter().map(|(kind, object)| (group_resource(kind), object.as_ref())).collect();
+    let wide: Vec<(GroupResource, &Value)> =
+        snapshot.wide.iter().map(|(kind, object)| (group_resource(kind), object.as_ref())).collect();
     let referring: Vec<Referring<'_>> = objects
         .iter()
         .filter(|(kind, _)| terms.kinds.contains_key(kind))
-        .map(|(resource, object)| Referring { resource, object })
+        .map(|(resource, object)| Referring { resource, object, cluster_scoped: false })
+        .chain(wide.iter().map(|(resource, object)| Referring { resource, object, cluster_scoped: true }))
         .collect();
     let existing: Vec<Existing<'_>> = objects
         .iter()
         .filter(|(kind, _)| terms.is_claimed(kind) || !terms.kinds.contains_key(kind))
         .map(|(resource, object)| Existing { resource, object })
         .collect();
-    let schemas: BTreeMap<GroupResource, Value> =
-        terms.kinds.iter().map(|(resource, (_, schema))| (resource.clone(), schema.clone())).collect();
+    let here = terms.kinds.iter().map(|(resource, (_, schema))| (resource.clone(), schema.clone()));
+    let elsewhere = terms.wide.iter().map(|(resource, (_, schema, _))| (resource.clone(), schema.clone()));
+    let schemas: BTreeMap<GroupResource, Value> = here.chain(elsewhere).collect();
     claimed::evaluate(&Input {
         claims: &terms.claims,
         contract_namespace: &key.namespace,

@@ -263,7 +263,7 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Me
         bindings: bindings.store().clone(),
         templates: templates.store().clone(),
         crds: crds.store().clone(),
-        claimed: claimed::Watches::new(api, queue.clone()),
+        claimed: claimed::Watches::new(api, queue.clone(), mapped.store().clone()),
         metrics: metrics.clone(),
         clock: Timestamp::now,
     });

@@ -200,7 +200,28 @@ fn plan<'a>(
             serde_json::from_value(crd.clone()).map_err(|err| unusable(format!("CRD {name} cannot be read: {err}")))?;
         let spec = contract::schema::project(&crd, world.issuing.informer_scope, world.issuing.isolation)
             .map_err(|err| unusable(err.to_string()))?;
+        if crd.spec.scope == "Cluster" && world.issuing.isolation == Isolation::Namespaced {
+            return Err(refuse(
+                "IsolationNamespaced",
+                format!(
+                    "{name} is cluster-scoped at the provider, and its backend runs with --isolation=Namespaced, which \
+                     keeps consumers apart by namespaces: the provider has to offer a namespaced kind, or to run the \
+                     backend with --isolation=Prefixed"
+                ),
+            ));
+        }
         schemas.push(spec);
+    }
+    for spec in &schemas {
+        for claim in offering.template.spec.permission_claims.iter().filter_map(|c| contract::Claim::parse(c).ok()) {
+            if let Err(err) = claim.fits(&spec.group_resource(), spec.scope) {
+                return Err(Refusal {
+                    condition: condition::PERMISSION_CLAIM,
+                    reason: reason::INVALID_PERMISSION_CLAIM,
+                    message: format!("{} cannot be bound: {err} {}", offering.name, offering.name),
+                });
+            }
+        }
     }
     let scopes: BTreeSet<&str> = schemas.iter().map(|spec| spec.scope.as_str()).collect();
     if scopes.len() > 1 {
@@ -244,12 +265,22 @@ fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: 
         None => Ok(()),
         Some(_) => {
             let names: Vec<String> = unfenced.iter().map(kube_bind_api::GroupResource::crd_name).collect();
+            let names = names.join(", ");
+            let cluster_scoped = schemas.iter().any(|spec| spec.scope == Scope::Cluster);
+            let (what, mend) = match unfenced.first() {
+                Some(kind) if cluster_scoped => {
+                    ("cluster-scoped at the provider", format!("run: {}", contract::rbac::backend::share_command(kind)))
+                }
+                _ => (
+                    "in namespaces that consumers share (isolation None)",
+                    format!("set sharedClusterScope: true in its template {}", offering.name),
+                ),
+            };
             Err(refuse(
                 "SharedClusterScope",
                 format!(
-                    "{} with isolation {isolation:?} is used by another consumer, and consumers could see each other's objects; the \
-                     provider can use --isolation=Namespaced, or say sharedClusterScope: true in the template",
-                    names.join(", ")
+                    "{names} is {what} and used by another consumer; RBAC cannot keep the two apart, so consumers would \
+                     reach each other's objects: to share it on purpose the provider has to {mend}"
                 ),
             ))
         }

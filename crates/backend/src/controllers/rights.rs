@@ -10,7 +10,7 @@ use contract::names::Strategy;
 use contract::rbac::{self, backend, provider};
 use k8s_openapi::api::rbac::v1::Subject;
 use kube_bind_api::constants::KUBE_BINDER;
-use kube_bind_api::{APIServiceExport, BoundSchemaSpec, GroupResource};
+use kube_bind_api::{APIServiceExport, BoundSchemaSpec, GroupResource, Scope};
 use kube_client::{Api, ApiError, Class, ObjectKey, Resource, Subresource};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +21,10 @@ use crate::resources;
 
 /// Annotation on mapped namespaces: the exported kinds whose objects must be gone before the namespace goes.
 pub const ANNOTATION_KINDS: &str = "backend.kube-bind.io/exported-kinds";
+
+/// Annotation on mapped namespaces: the exported kinds that are cluster-scoped for the consumer. What they refer to lies in
+/// the namespace, which stays while the contract has objects of them.
+pub const ANNOTATION_WIDE_KINDS: &str = "backend.kube-bind.io/exported-cluster-kinds";
 
 /// Us, as RBAC names us.
 #[must_use]
@@ -121,6 +125,11 @@ pub async fn outside_mapped(
 /// Cluster-scoped objects of a shared kind: RBAC knows no prefixes, so all contracts that export the kind are bound to
 /// one ClusterRole that the provider has made for it.
 async fn share(world: &World, kind: &GroupResource) -> Result<(), Trouble> {
+    let resource = resources::cluster_role_bindings();
+    let key = ObjectKey::cluster(&backend::shared_name(kind));
+    // Read before the consumers are counted, and written only over what was read: two exports at once cannot undo each
+    // other.
+    let live = world.api.get_opt(&resource, &key).await?;
     let mut contracts = BTreeSet::new();
     for (key, entry) in world.exports.all() {
         let spec = &entry.summary["spec"];
@@ -133,19 +142,26 @@ async fn share(world: &World, kind: &GroupResource) -> Result<(), Trouble> {
     }
     let subjects: Vec<Subject> =
         contracts.iter().map(|contract| rbac::service_account(contract, KUBE_BINDER)).collect();
-    let binding = backend::shared_binding(kind, subjects);
-    let resource = resources::cluster_role_bindings();
-    let mut body = serde_json::to_value(&binding).unwrap_or_default();
+    let mut body = serde_json::to_value(backend::shared_binding(kind, subjects)).unwrap_or_default();
     body["apiVersion"] = json!(resource.api_version());
     body["kind"] = json!(resource.kind);
-    let key = ObjectKey::of(&body).unwrap_or_else(|| ObjectKey::cluster(""));
-    let live = world.api.get_opt(&resource, &key).await?;
-    if live.is_some_and(|live| live["subjects"] == body["subjects"]) {
-        return Ok(());
-    }
     // Apply, because RBAC can tie it to the name on create too; POST it cannot.
-    world.api.apply(&resource, &key, &body, MANAGER, Subresource::Main).await?;
+    match live {
+        None => world.api.apply_create_only(&resource, &key, &body, MANAGER).await?,
+        Some(live) if same_subjects(&live["subjects"], &body["subjects"]) => return Ok(()),
+        Some(live) => {
+            body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+            world.api.apply(&resource, &key, &body, MANAGER, Subresource::Main).await?
+        }
+    };
+    tracing::info!(%kind, consumers = contracts.len(), "rights on a cluster-scoped kind follow its consumers");
     Ok(())
+}
+
+/// Whether two lists name the same subjects; nobody may be said in two ways.
+fn same_subjects(one: &Value, other: &Value) -> bool {
+    let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    one == other || (empty(one) && empty(other))
 }
 
 /// Takes an export's rights back: its Roles in all mapped namespaces and in the contract namespace.
@@ -172,19 +188,23 @@ pub async fn withdraw(world: &World, export: &APIServiceExport) -> Result<(), Tr
             }
         }
     }
-    if export.spec.isolation != kube_bind_api::Isolation::Namespaced {
-        let kinds: Vec<GroupResource> =
-            export.spec.resources.iter().map(kube_bind_api::ExportedResource::group_resource).collect();
-        for kind in kinds {
-            let there = resources::cluster_role_bindings();
-            let key = ObjectKey::cluster(&backend::shared_name(&kind));
-            match world.api.get_opt(&there, &key).await {
-                Ok(Some(_)) => share(world, &kind).await?,
-                // A kind that is not shared: we may not even look.
-                Ok(None) => {}
-                Err(err) if err.is_forbidden() => {}
-                Err(err) => return Err(err.into()),
-            }
+    for resource in &export.spec.resources {
+        let kind = resource.group_resource();
+        // The schema goes with the export: without it, it might have been cluster-scoped.
+        let scope = world.schemas.get(&ObjectKey::new(contract, &kind.crd_name()));
+        let scope = scope.and_then(|entry| serde_json::from_value(entry.summary["spec"]["scope"].clone()).ok());
+        let strategy = Strategy::of(scope.unwrap_or(Scope::Cluster), export.spec.isolation);
+        if strategy.provider_scope() == Scope::Namespaced {
+            continue;
+        }
+        let there = resources::cluster_role_bindings();
+        let key = ObjectKey::cluster(&backend::shared_name(&kind));
+        match world.api.get_opt(&there, &key).await {
+            Ok(Some(_)) => share(world, &kind).await?,
+            // Never granted: we may not even look.
+            Ok(None) => {}
+            Err(err) if err.is_forbidden() => {}
+            Err(err) => return Err(err.into()),
         }
     }
     Ok(())
@@ -201,8 +221,8 @@ pub fn kinds_text(kinds: &[Resource]) -> String {
 
 /// The exported kinds that a mapped namespace's annotation names.
 #[must_use]
-pub fn kinds_in(namespace: &Value) -> Vec<Resource> {
-    let text = namespace["metadata"]["annotations"][ANNOTATION_KINDS].as_str().unwrap_or_default();
+pub fn kinds_in(namespace: &Value, annotation: &str) -> Vec<Resource> {
+    let text = namespace["metadata"]["annotations"][annotation].as_str().unwrap_or_default();
     text.split(',')
         .filter_map(|item| {
             let mut parts = item.split('/');
@@ -226,9 +246,9 @@ mod tests {
     fn kinds_survive_the_annotation() {
         let kinds = vec![Resource::new("g.io", "v1", "things", "Thing"), Resource::new("a.io", "v2", "as", "A")];
         let namespace = json!({"metadata": {"annotations": {ANNOTATION_KINDS: kinds_text(&kinds)}}});
-        let mut back = kinds_in(&namespace);
+        let mut back = kinds_in(&namespace, ANNOTATION_KINDS);
         back.reverse();
         assert_eq!(back, kinds);
-        assert!(kinds_in(&json!({})).is_empty());
+        assert!(kinds_in(&json!({}), ANNOTATION_KINDS).is_empty());
     }
 }

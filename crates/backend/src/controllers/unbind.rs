@@ -11,7 +11,7 @@ use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespa
 use kube_client::{Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-use super::{FINALIZER, Trouble, World, rights};
+use super::{FINALIZER, Trouble, World, claimed, rights};
 use crate::contracts::MANAGER;
 use crate::resources;
 
@@ -104,7 +104,12 @@ async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<bool, T
     if !namespace["metadata"]["deletionTimestamp"].is_null() {
         return Ok(true);
     }
-    for resource in rights::kinds_in(&namespace) {
+    for resource in rights::kinds_in(&namespace, rights::ANNOTATION_WIDE_KINDS) {
+        if has_copies(world, &resource, &key.namespace).await? {
+            return Ok(false);
+        }
+    }
+    for resource in rights::kinds_in(&namespace, rights::ANNOTATION_KINDS) {
         match world.api.list_page(&resource, &ListQuery::namespace(name), 1, None).await {
             Ok(page) if page.items.is_empty() => {}
             Ok(_) => return Ok(false),
@@ -115,6 +120,20 @@ async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<bool, T
     }
     remove(world, &kind, &there).await?;
     Ok(true)
+}
+
+/// Whether a contract has objects of a kind that is cluster-scoped for the consumer: in the contract namespace, or among
+/// those of all consumers. Where the backend may look in neither place there are none that refer to anything.
+async fn has_copies(world: &World, resource: &Resource, contract: &str) -> Result<bool, Trouble> {
+    for query in [ListQuery::namespace(contract), ListQuery::default()] {
+        match world.api.list(resource, &query).await {
+            Ok(objects) => return Ok(objects.iter().any(|object| claimed::owner(object) == contract)),
+            // Of a cluster-scoped kind there is no namespaced path; of a namespaced one we may not see all.
+            Err(err) if err.class == Class::NotFound || err.is_forbidden() => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(false)
 }
 
 /// Deletes the object that is there now, if there is one.

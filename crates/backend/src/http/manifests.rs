@@ -1,15 +1,15 @@
 //! `GET /api/konnector-manifests`: what installs the agent in a consumer cluster.
 //!
-//! In: the configured image. Out: YAML documents (namespace, account, the rights that the contract generates, Lease
-//! rights, Deployment). Called by people who install by hand or by GitOps.
+//! In: the configured image. Out: YAML documents (CRDs, namespace, account, the rights that the contract generates,
+//! Deployment). Called by people who install by hand or by GitOps.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use contract::install;
 use http::header;
-use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::App;
 use crate::error::ApiError;
@@ -35,53 +35,9 @@ fn yaml(document: &Value) -> Result<String, ApiError> {
         .map_err(|err| ApiError::internal("Failed to serialize konnector manifests", err.to_string()))
 }
 
+/// What a bind installs, with the backend's image and without admission policies, which not every API server takes.
 fn documents(image: &str) -> Vec<Value> {
-    let base = contract::rbac::consumer::base();
-    let mut out = Vec::new();
-    let mut add = |api_version: &str, kind: &str, object: serde_json::Result<Value>| {
-        let mut value = object.unwrap_or_default();
-        value["apiVersion"] = json!(api_version);
-        value["kind"] = json!(kind);
-        out.push(value);
-    };
-    let rbac = "rbac.authorization.k8s.io/v1";
-    add("v1", "Namespace", serde_json::to_value(&base.namespace));
-    add("v1", "ServiceAccount", serde_json::to_value(&base.service_account));
-    add(rbac, "ClusterRole", serde_json::to_value(&base.cluster_role));
-    add(rbac, "ClusterRoleBinding", serde_json::to_value(&base.cluster_role_binding));
-    add(rbac, "Role", serde_json::to_value(&base.role));
-    add(rbac, "RoleBinding", serde_json::to_value(&base.role_binding));
-    out.push(deployment(image));
-    out
-}
-
-fn deployment(image: &str) -> Value {
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": KONNECTOR, "namespace": CONSUMER_NAMESPACE, "labels": {"app": KONNECTOR}},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": {"app": KONNECTOR}},
-            "template": {
-                "metadata": {"labels": {"app": KONNECTOR}},
-                "spec": {
-                    "serviceAccountName": KONNECTOR,
-                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [{
-                        "name": KONNECTOR,
-                        "image": image,
-                        "env": [
-                            {"name": "POD_NAME", "valueFrom": field("metadata.name")},
-                            {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
-                        ],
-                        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8090}},
-                        "securityContext": {
-                            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
-                        },
-                    }],
-                },
-            },
-        },
-    })
+    let mut documents = install::objects(install::VERSION);
+    documents.push(install::deployment(install::VERSION, Some(image)));
+    documents
 }

@@ -12,6 +12,8 @@ mod consent;
 mod demo;
 mod deputies;
 mod dev;
+mod faults;
+mod faults_bind;
 mod from_url;
 mod gitops;
 mod life;
