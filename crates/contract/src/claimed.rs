@@ -33,7 +33,8 @@ pub struct Input<'a> {
     pub contract_namespace: &'a str,
     /// The consumer's namespace.
     pub consumer_namespace: &'a str,
-    /// Provider's copies of objects of the exported kinds in the mapped namespace.
+    /// Provider's copies of objects of the exported kinds in the mapped namespace, and of the contract's objects of kinds
+    /// that are cluster-scoped for the consumer.
     pub referring: &'a [Referring<'a>],
     /// Objects of claimed kinds in the mapped namespace.
     pub existing: &'a [Existing<'a>],
@@ -52,8 +53,10 @@ pub struct Input<'a> {
 pub struct Referring<'a> {
     /// Its kind.
     pub resource: &'a GroupResource,
-    /// The whole object.
+    /// The whole object; of a kind that is cluster-scoped for the consumer without `metadata.namespace`.
     pub object: &'a Value,
+    /// The kind is cluster-scoped for the consumer: what it refers to is where it says, which may be another namespace.
+    pub cluster_scoped: bool,
 }
 
 /// An object of a claimed kind.
@@ -248,12 +251,17 @@ fn wanted<'a>(input: &Input<'a>, problems: &mut BTreeSet<Problem>) -> BTreeMap<(
             let schema = input.schemas.get(referring.resource);
             let targets = claim.targets(referring.resource, referring.object, schema);
             let by = name_of(referring.object);
-            problems.extend(targets.problems.into_iter().map(|message| Problem {
+            // What a cluster-scoped object says in vain concerns no namespace; the agent tells it on the object.
+            let told = if referring.cluster_scoped { Vec::new() } else { targets.problems };
+            problems.extend(told.into_iter().map(|message| Problem {
                 referring: Some(referring.resource.clone()),
                 name: by.map(str::to_owned),
                 message,
             }));
             for target in targets.found {
+                if referring.cluster_scoped && target.namespace.as_deref() != Some(input.consumer_namespace) {
+                    continue;
+                }
                 let want = want(&mut wanted, claim, &target.name);
                 want.referrers.extend(text(referring.object, "/metadata/uid"));
                 want.trusted |= claim.trusts_name(referring.resource);

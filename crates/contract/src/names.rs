@@ -19,8 +19,8 @@ pub const MAX_NAME: usize = 253;
 pub enum NameError {
     /// The prefixed name would be too long.
     #[error(
-        "the provider's name {name:?} has {length} characters, {MAX_NAME} are allowed: give the object on the consumer \
-         side a name of at most {allowed} characters"
+        "at the provider this object would be named {name:?}, which has {length} characters where {MAX_NAME} are allowed; \
+         nothing of it is synced: make it anew under a name of at most {allowed} characters"
     )]
     TooLong {
         /// Prefixed name.

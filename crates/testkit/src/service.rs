@@ -84,6 +84,14 @@ impl Service {
         self
     }
 
+    /// The same API cluster-scoped on both sides: isolation `Prefixed`.
+    #[must_use]
+    pub fn prefixed(mut self) -> Self {
+        self.cluster_scoped = true;
+        self.isolated = false;
+        self
+    }
+
     /// The same API with a field in spec.
     #[must_use]
     pub fn with_field(mut self, name: &str, schema: Value) -> Self {

@@ -339,7 +339,11 @@ async fn look(world: &Arc<World>, key: Key) -> Outcome {
             Outcome::Done
         }
         Err(err) => {
-            tracing::warn!(?key, error = %err, "will try again");
+            let mend = match &err {
+                Trouble::Api(err) => err.mend(),
+                _ => "",
+            };
+            tracing::warn!(?key, error = %err, mend, "will try again");
             match err {
                 Trouble::Api(ApiError { retry_after: Some(delay), .. }) => Outcome::RetryAfter(delay),
                 _ => Outcome::Retry,

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use kube_bind_api::constants::ANNOTATION_API_SERVICE_NAMESPACE;
-use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespace};
+use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespace, Isolation, Scope};
 use kube_client::{Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
 use super::{FINALIZER, Trouble, World, claimed, rights};
-use crate::contracts::MANAGER;
+use crate::catalogue::OfferedKind;
+use crate::contracts::{self, MANAGER};
 use crate::resources;
 
 /// How often a namespace that should go is looked at while objects are left in it.
@@ -46,7 +47,7 @@ pub async fn export(
     if others || waiting {
         world.wake_mapped(&key.namespace);
     } else {
-        end_contract(world, &key.namespace).await?;
+        end_contract(world, &key.namespace, export.spec.isolation).await?;
     }
     world.api.remove_finalizer(&resources::of::<APIServiceExport>(), live, FINALIZER, MANAGER).await?;
     tracing::info!(export = %key, last = !(others || waiting), "export ended");
@@ -54,7 +55,7 @@ pub async fn export(
 }
 
 /// Credential and contract go with the contract namespace; mapped namespaces that are empty go before it.
-async fn end_contract(world: &World, contract: &str) -> Result<(), Trouble> {
+async fn end_contract(world: &World, contract: &str, isolation: Isolation) -> Result<(), Trouble> {
     let mapped = world.api.list(&resources::of::<APIServiceNamespace>(), &ListQuery::namespace(contract)).await?;
     for live in mapped {
         if let Some(key) = ObjectKey::of(&live)
@@ -67,7 +68,29 @@ async fn end_contract(world: &World, contract: &str) -> Result<(), Trouble> {
             );
         }
     }
+    if isolation == Isolation::Namespaced && lodges(world, contract).await? {
+        tracing::info!(contract, "objects are left in the contract namespace; it stays, without its credential");
+        return Ok(contracts::revoke(&world.api, contract).await?);
+    }
     remove(world, &resources::namespaces(), &ObjectKey::cluster(contract)).await
+}
+
+/// With isolation `Namespaced` the consumer's objects are in the contract namespace: whether any is left there.
+async fn lodges(world: &World, contract: &str) -> Result<bool, Trouble> {
+    for (_, entry) in world.crds.all() {
+        let Some(kind) = OfferedKind::of_crd(&entry.summary).filter(|kind| kind.scope == Scope::Namespaced) else {
+            continue;
+        };
+        let resource = Resource::new(&kind.group, &kind.version, &kind.plural, &kind.kind);
+        match world.api.list_page(&resource, &ListQuery::namespace(contract), 1, None).await {
+            Ok(page) if page.items.is_empty() => {}
+            Ok(_) => return Ok(true),
+            // Not offered (any more), or gone with its objects.
+            Err(err) if err.class == Class::NotFound || err.is_forbidden() => {}
+            Err(err) => return Err(err.into()),
+        }
+    }
+    Ok(false)
 }
 
 /// Ends a mapping: waits until no exported object is left, unless the whole contract goes.

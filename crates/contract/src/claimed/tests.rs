@@ -45,7 +45,11 @@ impl World {
     fn run(&self) -> Outcome {
         let acmedbs = GroupResource::new("acmedb.com", "acmedbs");
         let secrets = GroupResource::new("", "secrets");
-        let referring: Vec<_> = self.referring.iter().map(|object| Referring { resource: &acmedbs, object }).collect();
+        let referring: Vec<_> = self
+            .referring
+            .iter()
+            .map(|object| Referring { resource: &acmedbs, object, cluster_scoped: false })
+            .collect();
         let existing: Vec<_> = self.secrets.iter().map(|object| Existing { resource: &secrets, object }).collect();
         evaluate(&Input {
             claims: &self.claims,

@@ -9,6 +9,22 @@
 //!
 //! The backend parses a template's claims, the CLI prints them, the agent and the backend evaluate them. A claim that
 //! cannot be read makes its template invalid; it never matches "a little".
+//!
+//! **Where a named object lives.** Claimed objects are namespaced. At the consumer:
+//!
+//! - a namespaced object speaks for its own namespace only, whatever it says at `jsonPath.namespace`;
+//! - an object that is cluster-scoped for the consumer (isolation `Prefixed`, `Namespaced` or `None`) has no namespace of
+//!   its own: it names one at `jsonPath.namespace`, where its author put it. Without such a path nobody can know the
+//!   namespace, and the claim is refused ([`Claim::fits`]). No default of a schema and no status counts, and the
+//!   namespaces of the cluster's own machinery ([`CLOSED_NAMESPACES`]) are never followed: whoever may create the kind
+//!   would read Secrets there.
+//!
+//! At the provider it lives in the mapped namespace of that consumer namespace (its APIServiceNamespace), as the wire has
+//! it, also where the copy of the referring object is cluster-scoped (`Prefixed`, `None`) or in the contract namespace
+//! (`Namespaced`). Never in the contract namespace: there lie the contract's credentials, and two consumer namespaces
+//! could not be told apart. An owner reference to a cluster-scoped copy says that the provider's object is meant for the
+//! consumer; owner references do not cross namespaces, so with `Namespaced` the label `kube-bind.io/owner: provider`
+//! or `trustName` has to say it.
 
 mod path;
 mod sentence;
@@ -18,7 +34,8 @@ use std::collections::BTreeSet;
 
 use apimachinery::names;
 use apimachinery::selector::LabelSelector;
-use kube_bind_api::{ClaimOwner, GroupResource, PermissionClaim};
+use kube_bind_api::constants::CONSUMER_NAMESPACE;
+use kube_bind_api::{ClaimOwner, GroupResource, PermissionClaim, Scope};
 use serde_json::{Map, Value, json};
 
 pub use path::{Path, PathError};
@@ -27,6 +44,9 @@ pub use view::trusted_view;
 
 /// Kinds that may be claimed at all (all of the core group). Others would let one side work through the other's agent.
 pub const CLAIMABLE: [&str; 4] = ["configmaps", "secrets", "serviceaccounts", "services"];
+
+/// Namespaces that a cluster-scoped object refers to in vain: they hold what the cluster and the agent live on.
+pub const CLOSED_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", CONSUMER_NAMESPACE];
 
 /// A claim cannot be read. Says which and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +86,18 @@ pub enum ClaimError {
         resource: GroupResource,
         /// What is wrong.
         message: String,
+    },
+    /// The referring kind is cluster-scoped for the consumer, and nothing says in which namespace the object is.
+    #[error(
+        "claim for {resource}: objects of {referring} are cluster-scoped for the consumer, so it is not known in which \
+         namespace what they refer to is: the provider has to name the field that says it in \
+         selector.references[].jsonPath.namespace of the template"
+    )]
+    NoNamespace {
+        /// Claimed kind.
+        resource: GroupResource,
+        /// Referring kind.
+        referring: GroupResource,
     },
     /// A verb is not known.
     #[error("claim for {resource}: verb {verb:?} is not known: use create, read, update or delete")]
@@ -268,6 +300,20 @@ impl Claim {
         &self.references
     }
 
+    /// Whether references from a kind can be followed, given its scope at the consumer.
+    ///
+    /// # Errors
+    /// [`ClaimError::NoNamespace`].
+    pub fn fits(&self, referring: &GroupResource, scope: Scope) -> Result<(), ClaimError> {
+        let lost = |reference: &&ParsedReference| reference.resource == *referring && reference.namespace.is_none();
+        match self.references.iter().find(lost) {
+            Some(_) if scope == Scope::Cluster => {
+                Err(ClaimError::NoNamespace { resource: self.resource.clone(), referring: referring.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The label selector, if the claim has one. Needs readable namespaces (`openNamespaces`).
     pub fn labels(&self) -> Option<&LabelSelector> {
         self.labels.as_ref()
@@ -339,11 +385,20 @@ impl Claim {
                 (None, Some(stated)) => match stated.get(index) {
                     Some(namespace) => Some(namespace.clone()),
                     None => {
-                        targets.problems.push(format!("{name:?} has no namespace"));
+                        targets.problems.push(format!(
+                            "nothing says in which namespace {name:?} is: set {} in the object",
+                            reference.namespace.as_ref().map(ToString::to_string).unwrap_or_default()
+                        ));
                         continue;
                     }
                 },
             };
+            if own.is_none()
+                && let Some(closed) = namespace.as_deref().and_then(closed)
+            {
+                targets.problems.push(format!("{name:?} is not followed: {closed}; name another namespace"));
+                continue;
+            }
             targets.found.insert(Target { namespace, name: name.clone() });
         }
     }
@@ -378,6 +433,16 @@ impl Claim {
     pub fn trusts_name(&self, referring: &GroupResource) -> bool {
         self.references.iter().any(|reference| reference.resource == *referring && reference.trust_name)
     }
+}
+
+/// Why a cluster-scoped object cannot refer to objects of a namespace.
+fn closed(namespace: &str) -> Option<String> {
+    if let Some(message) = names::dns1123_label(namespace).into_iter().next() {
+        return Some(format!("{namespace:?} is not the name of a namespace: {message}"));
+    }
+    CLOSED_NAMESPACES
+        .contains(&namespace)
+        .then(|| format!("objects of namespace {namespace:?} never cross under a claim of a cluster-scoped kind"))
 }
 
 fn parse_reference(

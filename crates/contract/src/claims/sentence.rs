@@ -24,11 +24,15 @@ impl Claim {
         let mut parts = Vec::new();
         for reference in &self.references {
             let kind = clean(&kind_name(reference, &kind_of));
-            parts.push(if reference.name.is_own_name() {
+            let mut part = if reference.name.is_own_name() {
                 format!("{} named {kind}.{}", singular(plural), reference.name)
             } else {
                 format!("{plural} referenced in {kind}.{}", reference.name)
-            });
+            };
+            if let Some(namespace) = &reference.namespace {
+                part.push_str(&format!(" (in namespace {kind}.{namespace})"));
+            }
+            parts.push(part);
         }
         let named = &self.wire.selector.named_resources;
         if !named.is_empty() {
@@ -53,8 +57,9 @@ impl Claim {
         let mut notes = Vec::new();
         if self.direction() != Direction::ToConsumer {
             for reference in self.references.iter().filter(|reference| !reference.name.is_own_name()) {
+                let place = if reference.namespace.is_some() { "the namespace it names" } else { "its namespace" };
                 notes.push(format!(
-                    "Whoever may create a {} can have any {} of its namespace sent to the provider.",
+                    "Whoever may create a {} can have any {} of {place} sent to the provider.",
                     clean(&kind_name(reference, &kind_of)),
                     singular(&self.resource.resource)
                 ));

@@ -5,11 +5,14 @@
 //! ```text
 //!   kube-bind-backend            cluster-wide: its own kinds, CRDs, namespaces; may bind only the two below
 //!                                (and who may log in: kube-bind-oidc-user)
+//!                                and, in its own namespace, its Lease
 //!   kube-bind-backend-contracts  bound in each contract namespace: credentials of that consumer
 //!   kube-bind-backend-offers     bound in each mapped namespace: what may be offered and claimed. Extend it to offer
+//!   kube-bind-shared:<kind>      cluster-scoped kinds: bound to their consumers by the backend, which may do that by
+//!                                kube-bind-backend-shared:<kind>
 //! ```
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, Subject};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, Subject};
 use kube_bind_api::GroupResource;
 
 use super::{allows, meta, named, on, on_all, provider::contract_rules, role_ref};
@@ -25,6 +28,9 @@ pub const CONTRACTS: &str = "kube-bind-backend-contracts";
 /// ClusterRole of what may be offered and claimed, and the RoleBinding to it in each mapped namespace.
 pub const OFFERS: &str = "kube-bind-backend-offers";
 
+/// Name of the Lease whose holder runs the controllers.
+pub const LEASE: &str = "kube-bind-backend";
+
 /// ClusterRole of those who may bind, and its ClusterRoleBinding, whose subjects the backend keeps.
 pub const OIDC_USER: &str = "kube-bind-oidc-user";
 
@@ -39,18 +45,40 @@ pub fn oidc_user() -> ClusterRole {
     }
 }
 
-/// Name of ClusterRole and ClusterRoleBinding for a cluster-scoped kind that consumers share on purpose.
+/// Name of ClusterRole and ClusterRoleBinding of the consumers of a kind that is cluster-scoped at the provider.
 pub fn shared_name(kind: &GroupResource) -> String {
     format!("kube-bind-shared:{kind}")
 }
 
-/// What an administrator creates to share a cluster-scoped kind (isolation `Prefixed` or `None`): RBAC knows no prefixes,
-/// so every consumer of it may touch every object of the kind.
+/// What an administrator creates to offer a kind that is cluster-scoped at the provider (isolation `Prefixed` or `None`):
+/// RBAC knows no prefixes, so every consumer of it may touch every object of the kind. That there may be more than one
+/// consumer is the template's word (`sharedClusterScope`), not this role's.
 pub fn shared(kind: &GroupResource) -> ClusterRole {
     ClusterRole { metadata: meta(&shared_name(kind), None), rules: Some(vec![offer_rule(kind)]), ..Default::default() }
 }
 
-/// The rules that let the backend keep the subjects of [`shared_binding`]; an administrator adds them to [`base`].
+/// Name of what lets the backend keep the subjects of [`shared_binding`].
+pub fn keeper_name(kind: &GroupResource) -> String {
+    format!("kube-bind-backend-shared:{kind}")
+}
+
+/// What lets the backend keep the subjects of [`shared_binding`], bound to whom [`base_binding`] is bound to. A role of its
+/// own, so that an installation which writes [`base`] anew takes nothing away.
+pub fn keeper(kind: &GroupResource, backend: Vec<Subject>) -> (ClusterRole, ClusterRoleBinding) {
+    let name = keeper_name(kind);
+    let mut rules = shared_rules(kind);
+    // Their objects may refer to what is claimed.
+    rules.push(on(&kind.group, &[&kind.resource], &["list", "watch"]));
+    let role = ClusterRole { metadata: meta(&name, None), rules: Some(rules), ..Default::default() };
+    let binding = ClusterRoleBinding {
+        metadata: meta(&name, None),
+        role_ref: role_ref("ClusterRole", &name),
+        subjects: Some(backend),
+    };
+    (role, binding)
+}
+
+/// The rules of [`keeper`] about rights.
 pub fn shared_rules(kind: &GroupResource) -> Vec<PolicyRule> {
     let name = shared_name(kind);
     let bind = named(super::RBAC_GROUP, &["clusterroles"], [&name], &["bind"]);
@@ -121,6 +149,22 @@ pub fn base_binding(backend: &Subject) -> ClusterRoleBinding {
     }
 }
 
+/// What the backend may do in the namespace of its Lease. A name cannot restrict what is created.
+pub fn lease(namespace: &str) -> Role {
+    let mut rules = vec![on("coordination.k8s.io", &["leases"], &["create"])];
+    rules.extend(named("coordination.k8s.io", &["leases"], [LEASE], &["get", "patch"]));
+    Role { metadata: meta(LEASE, Some(namespace)), rules: Some(rules) }
+}
+
+/// Binds [`lease`] to the backend.
+pub fn lease_binding(backend: &Subject, namespace: &str) -> RoleBinding {
+    RoleBinding {
+        metadata: meta(LEASE, Some(namespace)),
+        role_ref: role_ref("Role", LEASE),
+        subjects: Some(vec![backend.clone()]),
+    }
+}
+
 /// What the backend may do in contract namespaces: make the consumer's credential, and everything that it grants the
 /// consumer there.
 pub fn contracts() -> ClusterRole {
@@ -182,6 +226,11 @@ pub fn is_granted(offers: &ClusterRole, kind: &GroupResource) -> bool {
 /// The command that grants a kind, for people.
 pub fn offer_command(kind: &GroupResource) -> String {
     format!("kubectl bind provider offer {kind}")
+}
+
+/// The command that lets several consumers have a kind that is cluster-scoped at the provider, for people.
+pub fn share_command(kind: &GroupResource) -> String {
+    format!("kubectl bind provider offer --shared {kind}")
 }
 
 /// Binds [`offers`] to the backend in a mapped namespace. The backend creates it first, then the consumer's Role.

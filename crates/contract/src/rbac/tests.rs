@@ -184,6 +184,9 @@ fn shared_kinds_are_the_providers_word() {
     let binding = backend::shared_binding(&kind, vec![service_account("cluster-x", "kube-binder")]);
     assert_eq!(binding.role_ref.name, "kube-bind-shared:acmedbs.acmedb.com");
     assert!(backend::shared_rules(&kind).iter().all(|rule| rule.resource_names.is_some()), "only by name");
+    let (role, keeper) = backend::keeper(&kind, vec![service_account("kube-bind", "backend")]);
+    assert_eq!(keeper.role_ref.name, backend::keeper_name(&kind));
+    assert!(role.rules.unwrap().iter().all(|rule| rule.resource_names.is_some() || rule.verbs == ["list", "watch"]));
     assert!(
         !backend::base()
             .rules

@@ -287,6 +287,10 @@ async fn connected(
     let mut wanted: BTreeMap<String, KindPlan> = BTreeMap::new();
     let mut bound = Vec::new();
     for resource in &export.spec.resources {
+        let schema = provider.cached(&provider.schemas, &resource.group_resource().crd_name());
+        let scope = schema.and_then(|schema| serde_json::from_value(schema["spec"]["scope"].clone()).ok());
+        let unfit = readable.iter().filter_map(|claim| claim.fits(&resource.group_resource(), scope?).err());
+        facts.invalid_claims.extend(unfit.map(|error| error.to_string()));
         match bind_kind(provider, name, binding, export, resource, &readable).await? {
             KindStep::Ready { crd_name, crd, plan, bound: resource } => {
                 crds.push((crd_name.clone(), crd));

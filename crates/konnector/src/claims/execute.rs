@@ -8,7 +8,7 @@ use std::{
 };
 
 use contract::{
-    Claim, Consent,
+    Claim, Consent, Strategy,
     safety::{Refusal, is_consumer_copy, is_provider_copy, meant_for_consumer},
 };
 use kube_bind_api::{
@@ -316,14 +316,16 @@ impl ClaimSync {
                 return Ok(false);
             }
             let referring = GroupResource::new(config.resource.group.clone(), config.resource.plural.clone());
-            let objects = self.consumer.api.list(&config.resource, &ListQuery::namespace(&key.namespace)).await?;
+            let namespaced = config.mapping.strategy() == Strategy::ServiceNamespaced;
+            let query = if namespaced { ListQuery::namespace(&key.namespace) } else { ListQuery::default() };
+            let objects = self.consumer.api.list(&config.resource, &query).await?;
             let refers = objects.iter().any(|object| {
                 claims.iter().filter(|c| c.resource().resource == key.resource).any(|claim| {
                     claim
                         .targets(&referring, object, config.openapi.as_deref())
                         .found
                         .iter()
-                        .any(|target| target.name == key.name)
+                        .any(|target| target.name == key.name && target.namespace.as_ref() == Some(&key.namespace))
                 })
             });
             if refers {

@@ -36,6 +36,8 @@ pub struct Index {
     unreferred: HashSet<ItemKey>,
     /// Names of the objects of bound kinds, by namespace and kind: one for each object there is, so no more than that.
     users: HashMap<String, HashMap<GroupResource, HashSet<Box<str>>>>,
+    /// Bound kinds that are cluster-scoped.
+    from_afar: HashSet<GroupResource>,
 }
 
 impl Index {
@@ -45,14 +47,17 @@ impl Index {
     }
 
     fn items(&self, key: &ConsumerKey, summary: &ConsumerSummary) -> HashSet<(ItemKey, u16)> {
-        // A cluster-scoped object refers to no namespaced one without saying where; such claims are not followed here.
-        let Some(namespace) = &key.namespace else { return HashSet::new() };
         summary
             .references
             .iter()
             .filter_map(|(claim, name)| {
                 let resource = self.resources.get(usize::from(*claim))?.clone();
-                let item = ItemKey { resource, namespace: namespace.clone(), name: name.to_string() };
+                // A cluster-scoped object says where: `namespace/name`.
+                let (namespace, name) = match &key.namespace {
+                    Some(namespace) => (namespace.as_str(), &**name),
+                    None => name.split_once('/')?,
+                };
+                let item = ItemKey { resource, namespace: namespace.to_owned(), name: name.to_owned() };
                 Some((item, *claim))
             })
             .collect()
@@ -69,7 +74,18 @@ impl Index {
         let before = old.map(|s| self.items(key, s)).unwrap_or_default();
         let after = new.map(|s| self.items(key, s)).unwrap_or_default();
         let referrer = (referring.clone(), key.clone());
-        self.note_user(&referrer, new.is_some());
+        match &key.namespace {
+            Some(namespace) => self.note_user(namespace, &referrer, new.is_some()),
+            None => {
+                self.from_afar.insert(referring.clone());
+                let namespaces = |items: &HashSet<(ItemKey, u16)>| -> HashSet<String> {
+                    items.iter().map(|(item, _)| item.namespace.clone()).collect()
+                };
+                let (left, named) = (namespaces(&before), namespaces(&after));
+                left.difference(&named).for_each(|namespace| self.note_user(namespace, &referrer, false));
+                named.iter().for_each(|namespace| self.note_user(namespace, &referrer, true));
+            }
+        }
         let mut concerned = Vec::new();
         for (item, claim) in before.difference(&after) {
             if let Some(referrers) = self.referrers.get_mut(item) {
@@ -94,11 +110,10 @@ impl Index {
         concerned
     }
 
-    fn note_user(&mut self, referrer: &Referrer, there: bool) {
-        let Some(namespace) = &referrer.1.namespace else { return };
+    fn note_user(&mut self, namespace: &str, referrer: &Referrer, there: bool) {
         let name = referrer.1.name.as_str();
         if there {
-            let users = self.users.entry(namespace.clone()).or_default().entry(referrer.0.clone()).or_default();
+            let users = self.users.entry(namespace.to_owned()).or_default().entry(referrer.0.clone()).or_default();
             if !users.contains(name) {
                 users.insert(name.into());
             }
@@ -115,7 +130,12 @@ impl Index {
         }
     }
 
-    /// Whether there are objects of bound kinds in a namespace.
+    /// Whether a cluster-scoped object refers to something in a namespace.
+    pub fn named_from_afar(&self, namespace: &str) -> bool {
+        self.users.get(namespace).is_some_and(|users| users.keys().any(|kind| self.from_afar.contains(kind)))
+    }
+
+    /// Whether there are objects of bound kinds in a namespace, or cluster-scoped ones that name it.
     pub fn uses(&self, namespace: &str) -> bool {
         self.users.contains_key(namespace)
     }
@@ -202,6 +222,19 @@ mod tests {
         assert!(index.seen_unreferred(&item("s")) && !index.seen_unreferred(&item("t")));
         index.change(&kind, &a, None, Some(&refers(&["s"])));
         assert!(!index.seen_unreferred(&item("s")), "referred to again");
+    }
+
+    #[test]
+    fn a_cluster_scoped_object_uses_the_namespaces_it_names() {
+        let mut index = Index::new(vec!["secrets".into()]);
+        let (kind, wide) = (GroupResource::new("x", "things"), ConsumerKey::new(None, "a"));
+        assert_eq!(index.change(&kind, &wide, None, Some(&refers(&["n/s"]))), [item("s")]);
+        assert!(index.uses("n") && index.named_from_afar("n") && !index.uses("m"));
+        index.change(&kind, &wide, Some(&refers(&["n/s"])), Some(&refers(&["m/s"])));
+        assert!(!index.uses("n") && index.uses("m") && index.seen_unreferred(&item("s")));
+        index.change(&kind, &wide, Some(&refers(&["m/s"])), None);
+        assert!(!index.uses("m") && !index.named_from_afar("m"));
+        assert!(index.change(&kind, &wide, None, Some(&refers(&["nowhere"]))).is_empty(), "it does not say where");
     }
 
     #[test]

@@ -7,6 +7,10 @@
 //!   provider's list of claimed objects ──┤
 //!   consumer's objects of claimed kinds ─┘   (watched only in namespaces where the API is used, by a RoleBinding there)
 //! ```
+//!
+//! The API is used in a namespace where an object of a bound kind is, or which a cluster-scoped object of one names. Such
+//! an object brings no mapped namespace along as a namespaced one does, so the claims ask for it. Where claimed objects
+//! live on each side: `contract::claims`.
 
 mod bodies;
 mod execute;
@@ -138,12 +142,12 @@ impl ClaimSync {
             let Some(this) = weak.upgrade() else { return };
             let mut state = this.state.lock();
             let concerned = state.index.change(&referring, key, old, new);
-            let namespace = key.namespace.clone().unwrap_or_default();
-            let look =
-                !namespace.is_empty() && (!state.attached.contains_key(&namespace) || !state.index.uses(&namespace));
+            let mut namespaces: HashSet<&str> = concerned.iter().map(|item| item.namespace.as_str()).collect();
+            namespaces.extend(key.namespace.as_deref());
+            namespaces.retain(|namespace| !state.attached.contains_key(*namespace) || !state.index.uses(namespace));
             drop(state);
-            if look {
-                this.queue.add(Work::Namespace(namespace));
+            for namespace in namespaces {
+                this.queue.add(Work::Namespace(namespace.to_owned()));
             }
             for item in concerned {
                 this.queue.add(Work::Item(item));

@@ -4,11 +4,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kube_client::{Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Outcome};
+use kube_bind_api::constants::FIELD_MANAGER;
+use kube_client::{Delta, Informer, InformerOptions, Keep, ListQuery, ManagedFields, ObjectKey, Outcome};
 use serde_json::{Value, json};
 
 use super::{ClaimSync, ItemKey, Work, bodies};
-use crate::{resources, sync::claims::ItemSummary};
+use crate::{
+    kind::ensure_service_namespace,
+    resources::{self, MANAGER},
+    sync::claims::ItemSummary,
+};
 
 /// How soon a namespace that is not used any more is looked at again while copies are left in it.
 const LINGER: Duration = Duration::from_secs(5);
@@ -21,14 +26,33 @@ impl ClaimSync {
             let attached = state.attached.get(namespace);
             (state.index.uses(namespace), state.decided(), attached.is_some(), attached.is_some_and(|a| a.gone))
         };
+        let known = self.consumer.namespaces.store().get(&ObjectKey::cluster(namespace));
+        let there = known.is_some_and(|entry| !entry.summary.deleting);
+        if gone && used && there {
+            // The namespace was made again, and something still refers to it.
+            self.state.lock().attached.remove(namespace);
+            return Outcome::Retry;
+        }
         if gone || (attached && !used) {
             return self.close(namespace, gone).await;
         }
         if !used || decided.is_empty() {
             return Outcome::Done;
         }
+        let accepted = decided.values().any(|accepted| *accepted);
+        let from_afar = accepted && self.state.lock().index.named_from_afar(namespace);
+        if from_afar && !there {
+            self.tell_missing(namespace).await;
+            return Outcome::After(LINGER);
+        }
+        if from_afar && self.provider_namespace(namespace).is_none() {
+            // No object in it asks for the mapped namespace. With it comes the provider's list, which goes on from here.
+            if let Err(error) = ensure_service_namespace(&self.api, &self.contract_namespace, namespace).await {
+                tracing::warn!(binding = %self.binding, namespace, %error, "cannot ask for the mapped namespace");
+                return error.retry_after.map_or(Outcome::Retry, Outcome::RetryAfter);
+            }
+        }
         if !attached {
-            let accepted = decided.values().any(|accepted| *accepted);
             match self.ensure_role_binding(namespace, accepted).await {
                 Ok(true) => {}
                 Ok(false) => return Outcome::Done,
@@ -40,6 +64,22 @@ impl ClaimSync {
         }
         self.watch(namespace, decided.into_keys().collect());
         Outcome::Done
+    }
+
+    /// A cluster-scoped object names a namespace that is not there.
+    async fn tell_missing(&self, namespace: &str) {
+        let items: Vec<ItemKey> = {
+            let state = self.state.lock();
+            state.index.all().into_iter().filter(|item| item.namespace == namespace).collect()
+        };
+        for item in items {
+            let message = format!(
+                "there is no namespace {namespace:?} in this cluster, so its {} {:?} is not copied: create it, or name \
+                 another",
+                item.resource, item.name
+            );
+            self.tell(&item, "NamespaceNotFound", &message).await;
+        }
     }
 
     /// `Ok(false)`: there is no right to watch, and no need to have one.
@@ -63,12 +103,13 @@ impl ClaimSync {
         let mut body = serde_json::to_value(&wanted).unwrap_or_default();
         body["apiVersion"] = json!("rbac.authorization.k8s.io/v1");
         body["kind"] = json!("RoleBinding");
-        match self.consumer.api.create(&resources::role_bindings(), Some(namespace), &body).await {
+        // By apply: the right to create is for this name only, which a POST would not honour.
+        match self.consumer.api.apply_create_only(&resources::role_bindings(), &key, &body, MANAGER).await {
             Ok(_) => {
                 tracing::info!(binding = %self.binding, namespace, "namespace opened for claimed kinds");
                 Ok(true)
             }
-            Err(error) if error.class == Class::AlreadyExists => Ok(true),
+            Err(error) if error.is_conflict() => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -111,7 +152,7 @@ impl ClaimSync {
                 &self.consumer.api,
                 &resource,
                 ListQuery::namespace(namespace),
-                InformerOptions::default(),
+                InformerOptions::keeping(Keep { managed_fields: ManagedFields::Of(FIELD_MANAGER), leave_out: &[] }),
                 Arc::new(project),
                 Arc::new(handler),
             );

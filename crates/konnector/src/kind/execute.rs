@@ -384,7 +384,7 @@ impl KindSync {
         self.warn(key, consumer, reason, &message).await;
     }
 
-    async fn warn(&self, key: &ObjectKey, consumer: &ConsumerSummary, reason: &str, message: &str) {
+    pub(super) async fn warn(&self, key: &ObjectKey, consumer: &ConsumerSummary, reason: &str, message: &str) {
         let subject = Subject { resource: self.config.resource.clone(), key: key.clone(), uid: consumer.uid.clone() };
         self.consumer.events.warn(&subject, reason, message).await;
     }

@@ -13,6 +13,8 @@
 mod bodies;
 mod execute;
 
+pub use execute::ensure_service_namespace;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -337,6 +339,7 @@ impl KindSync {
                     let (old, new) = (old.as_ref().map(|old| old.summary.unpack()), new.summary.unpack());
                     (this.references)(&consumer_key(key), old.as_ref(), Some(&new));
                     this.queue.add(key.clone());
+                    this.tell_lost_references(key, &new, body);
                 }
                 Delta::Removed { key, last, .. } => {
                     this.memory.lock().remove(key);
@@ -365,10 +368,39 @@ impl KindSync {
         let mut references: Vec<(u16, Box<str>)> = Vec::new();
         for (index, claim) in config.claims.iter().enumerate() {
             for target in claim.targets(&referring, object, config.openapi.as_deref()).found {
-                references.push((u16::try_from(index).unwrap_or(u16::MAX), target.name.into()));
+                let name = match (config.mapping.strategy(), target.namespace) {
+                    (Strategy::ServiceNamespaced, _) => target.name,
+                    // A cluster-scoped object says where. No name has a slash.
+                    (_, Some(namespace)) => format!("{namespace}/{}", target.name),
+                    (_, None) => continue,
+                };
+                references.push((u16::try_from(index).unwrap_or(u16::MAX), name.into()));
             }
         }
         summary::consumer(object, config.mapping.contract_namespace(), config.schema.as_deref(), references)
+    }
+
+    /// What a cluster-scoped object refers to in vain concerns no namespace, so it is said on the object.
+    fn tell_lost_references(self: &Arc<Self>, key: &ObjectKey, consumer: &ConsumerSummary, body: &[u8]) {
+        let config = &self.config;
+        if config.mapping.strategy() == Strategy::ServiceNamespaced || config.claims.is_empty() {
+            return;
+        }
+        let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
+        let referring = GroupResource::new(config.resource.group.clone(), config.resource.plural.clone());
+        let targets = config.claims.iter().map(|c| c.targets(&referring, &object, config.openapi.as_deref()));
+        let mut problems: Vec<String> = targets.flat_map(|targets| targets.problems).collect();
+        problems.sort();
+        problems.dedup();
+        if problems.is_empty() {
+            return;
+        }
+        let (this, key, consumer) = (self.clone(), key.clone(), consumer.clone());
+        tokio::spawn(async move {
+            for problem in problems {
+                this.warn(&key, &consumer, "ReferenceNotFollowed", &problem).await;
+            }
+        });
     }
 
     fn watch_provider(self: &Arc<Self>, namespace: &str) -> Informer<Packed<ProviderSummary>> {

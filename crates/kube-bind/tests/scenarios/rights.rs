@@ -12,6 +12,8 @@ use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
 
+use super::shared;
+
 /// A reason for what is kept without being needed here, or was refused. A `*` at the end stands for any rest.
 type Excuses = &'static [(&'static str, &'static str)];
 
@@ -74,10 +76,6 @@ const BACKEND: Excuses = &[
     ),
     ("kube-bind-backend-offers: patch services", "the same"),
     ("kube-bind-backend-offers: delete services", "the same"),
-    (
-        "refused: get clusterrolebindings.rbac.authorization.k8s.io",
-        "of a kind that is not shared the backend may not even look",
-    ),
     ("refused: get ro*", "Roles in a namespace that is being deleted go first"),
     ("refused: delete ro*", "the same"),
     ("refused: list *", "the same"),
@@ -127,7 +125,7 @@ fn broad(seed: u64) -> Service {
 }
 
 /// Bind, use, change, reject, accept, restart, delete.
-async fn first_half(world: &mut World, service: &Service, second: &Service, isolated: &Service) {
+async fn first_half(world: &mut World, service: &Service, second: &Service, isolated: &Service, wide: &Service) {
     let here = &world.consumers[0].site;
     here.namespace("team").await;
     for (namespace, name) in [("default", "input"), ("team", "team-input")] {
@@ -172,6 +170,25 @@ async fn first_half(world: &mut World, service: &Service, second: &Service, isol
     here.apply(&isolated.resource(), &isolated.object("", "wide", "wide-token")).await;
     running(here, isolated, "", "wide").await;
     here.patch(&isolated.resource(), "", "wide", &json!({"spec": {"size": 3}})).await;
+
+    // A kind that is cluster-scoped on both sides, with what its objects refer to.
+    let _ = world.bind_offering(0, 0, &wide.plural).await.ok();
+    here.namespace("afar").await;
+    let up = json!({"metadata": {"name": "up", "namespace": "afar"}, "stringData": {"in": "one"}});
+    here.apply(&core("secrets"), &up).await;
+    here.apply(&wide.resource(), &shared::object(wide, "far", "afar", "down", "up")).await;
+    running(here, wide, "", "far").await;
+    here.patch(&wide.resource(), "", "far", &json!({"spec": {"size": 3}})).await;
+    let contract = world.copy(0, "one").await.unwrap()["metadata"]["annotations"]["kube-bind.io/cluster-namespace"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let afar = format!("{contract}-afar");
+    there(provider, &core("secrets"), &afar, "up").await;
+    let owner = json!({"kube-bind.io/owner": "provider"});
+    let down = json!({"metadata": {"name": "down", "namespace": afar, "labels": owner}, "stringData": {"in": "one"}});
+    provider.apply(&core("secrets"), &down).await;
+    there(here, &core("secrets"), "afar", "down").await;
 
     // Changes on both sides.
     here.patch(&service.resource(), "default", "one", &json!({"spec": {"size": 7}})).await;
@@ -247,7 +264,7 @@ fn decode(text: &str) -> String {
 }
 
 /// Restarts, rotation, deletions, another consumer, unbinding in both ways.
-async fn second_half(world: &mut World, service: &Service, second: &Service, isolated: &Service) {
+async fn second_half(world: &mut World, service: &Service, second: &Service, isolated: &Service, wide: &Service) {
     world.consumer().stop_agent().await;
     world.provider().stop_backend().await;
     world.provider().start_backend().await;
@@ -298,6 +315,9 @@ async fn second_half(world: &mut World, service: &Service, second: &Service, iso
     gone(here, &core("secrets"), "default", "one-token").await;
     here.delete(&isolated.resource(), "", "wide").await;
     gone(here, &isolated.resource(), "", "wide").await;
+    here.delete(&wide.resource(), "", "far").await;
+    gone(here, &wide.resource(), "", "far").await;
+    gone(here, &core("secrets"), "afar", "down").await;
     here.delete(&core("namespaces"), "", "team").await;
     gone(here, &core("namespaces"), "", "team").await;
     here.apply(&isolated.resource(), &isolated.object("", "wide", "wide-token")).await;
@@ -313,6 +333,7 @@ async fn second_half(world: &mut World, service: &Service, second: &Service, iso
     let person = &world.consumers[0].person;
     let _ = person.bind(&["unbind", &second.plural, "--orphan"], "").await.ok();
     let _ = person.bind(&["unbind", &isolated.plural, "--delete-objects"], "").await.ok();
+    let _ = person.bind(&["unbind", &wide.plural, "--delete-objects"], "").await.ok();
     let (here, provider) = (&world.consumers[0].site, &world.providers[0].site);
     let mut object = service.object("default", "four", "four-token");
     object["spec"]["inputSecret"] = json!("late");
@@ -368,11 +389,13 @@ async fn every_right_is_needed_and_none_is_missing() {
     let isolated = Service::new(73).without_claims().cluster_scoped();
     let mut world = World::new(super::PROGRAM, service.clone()).await;
     world.add_provider(isolated.clone()).await;
+    let wide = shared::referring(74).prefixed();
     world.offer(0, second.clone()).await;
+    world.offer(0, wide.clone()).await;
     let watched = [&world.consumers[0].site, &world.providers[0].site, &world.providers[1].site];
     let [consumer, provider, other] = watched.map(|site| (site.record.clone(), Witness::start(site.api.clone())));
-    first_half(&mut world, &service, &second, &isolated).await;
-    second_half(&mut world, &service, &second, &isolated).await;
+    first_half(&mut world, &service, &second, &isolated, &wide).await;
+    second_half(&mut world, &service, &second, &isolated, &wide).await;
     let last = ours("clusterbindings", "ClusterBinding");
     eventually("the contract of the first consumer has ended", async || {
         let left = world.providers[0].site.names(&last).await;
@@ -380,7 +403,7 @@ async fn every_right_is_needed_and_none_is_missing() {
     })
     .await;
 
-    let names = [&service, &second, &isolated]
+    let names = [&service, &second, &isolated, &wide]
         .map(|service| (service.crd_name(), service.plural.clone(), service.group.clone()));
     let plain = move |text: &str| {
         let mut text = text.to_owned();

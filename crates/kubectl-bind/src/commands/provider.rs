@@ -1,19 +1,17 @@
 //! `kubectl bind provider …`: the provider's day in fewer words (scenario S14). Works with the provider's own kubeconfig.
 
-use contract::rbac::backend;
 use jiff::Timestamp;
-use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube_bind_api::GroupResource;
 use kube_bind_api::constants::{
-    ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET, LABEL_EXPORTED,
+    ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET,
 };
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::args::{Common, ProviderAction};
 use crate::binder::{condition, served_resource};
 use crate::cluster::{Cluster, kinds, text};
+use crate::commands::offer;
 use crate::errors::CliError;
 use crate::print::{self, age, or_none};
 
@@ -23,7 +21,7 @@ pub(crate) async fn run(action: ProviderAction, common: &Common) -> Result<(), C
         ProviderAction::Exports => exports(&provider).await,
         ProviderAction::Consumers => consumers(&provider).await,
         ProviderAction::Revoke { contract, delete_objects } => revoke(&provider, &contract, delete_objects).await,
-        ProviderAction::Offer { crd } => offer(&provider, &crd).await,
+        ProviderAction::Offer { crd, shared } => offer::run(&provider, &crd, shared).await,
     }
 }
 
@@ -122,7 +120,7 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
         }
     }
     // Only now: an agent with a working credential would bring them back.
-    let deleted = delete_all(provider, &places).await?;
+    let deleted = delete_all(provider, contract, &places).await?;
     let objects = if delete_objects {
         format!(" {deleted} of its objects are being deleted.")
     } else {
@@ -131,71 +129,54 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
 }
 
-/// The kinds of a contract and the namespaces in which its objects lie.
-async fn places(provider: &Cluster, contract: &str) -> Result<Vec<(Resource, String)>, CliError> {
+/// Where objects of a contract lie.
+struct Place {
+    kind: Resource,
+    /// A mapped namespace, or the contract namespace; empty for objects that are cluster-scoped here.
+    namespace: String,
+}
+
+/// The kinds of a contract and where its objects lie.
+async fn places(provider: &Cluster, contract: &str) -> Result<Vec<Place>, CliError> {
     let exports = provider.list(&kinds::exports(), &ListQuery::namespace(contract)).await?;
     let mapped = provider.list(&kinds::mapped_namespaces(), &ListQuery::namespace(contract)).await?;
+    let mapped: Vec<&str> =
+        mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty()).collect();
     let mut places = Vec::new();
     for export in &exports {
         let resources = export.pointer("/spec/resources").and_then(Value::as_array);
         for resource in resources.into_iter().flatten() {
-            let crd = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
-            let Some(resource) = provider.get(&kinds::crds(), "", &crd).await?.as_ref().and_then(served_resource)
-            else {
-                continue;
+            let name = format!("{}.{}", text(resource, "/resource"), text(resource, "/group"));
+            let Some(crd) = provider.get(&kinds::crds(), "", &name).await? else { continue };
+            let Some(kind) = served_resource(&crd) else { continue };
+            let namespaces = match text(&crd, "/spec/scope") {
+                "Cluster" => vec![""],
+                _ if text(export, "/spec/isolation") == "Namespaced" => vec![contract],
+                _ => mapped.clone(),
             };
-            let namespaces =
-                mapped.iter().map(|mapped| text(mapped, "/status/namespace")).filter(|name| !name.is_empty());
-            places.extend(namespaces.map(|namespace| (resource.clone(), namespace.to_owned())));
+            places.extend(namespaces.iter().map(|name| Place { kind: kind.clone(), namespace: (*name).to_owned() }));
         }
     }
     Ok(places)
 }
 
-/// Deletes the objects in all places; says how many.
-async fn delete_all(provider: &Cluster, places: &[(Resource, String)]) -> Result<usize, CliError> {
+/// Deletes the contract's objects in all places; says how many.
+async fn delete_all(provider: &Cluster, contract: &str, places: &[Place]) -> Result<usize, CliError> {
     let mut deleted = 0;
-    for (resource, namespace) in places {
-        for object in provider.list(resource, &ListQuery::namespace(namespace)).await? {
-            provider.delete(resource, &object).await?;
+    for place in places {
+        let query = match place.namespace.as_str() {
+            "" => ListQuery::default(),
+            namespace => ListQuery::namespace(namespace),
+        };
+        for object in provider.list(&place.kind, &query).await? {
+            let owner = object.pointer("/metadata/annotations").and_then(|all| all.get(ANNOTATION_CLUSTER_NAMESPACE));
+            // What is cluster-scoped lies beside the objects of others.
+            if place.namespace.is_empty() && owner.and_then(Value::as_str) != Some(contract) {
+                continue;
+            }
+            provider.delete(&place.kind, &object).await?;
             deleted += 1;
         }
     }
     Ok(deleted)
-}
-
-/// Publishes a CRD: the grant first, so that the label never promises what cannot be kept.
-async fn offer(provider: &Cluster, crd: &str) -> Result<(), CliError> {
-    let Some(found) = provider.get(&kinds::crds(), "", crd).await? else {
-        return Err(CliError::Provider(format!(
-            "there is no CustomResourceDefinition {crd}; its name is <plural>.<group>, see kubectl get crds"
-        )));
-    };
-    let kind = GroupResource::new(text(&found, "/spec/group"), text(&found, "/spec/names/plural"));
-    let Some(role) = provider.get(&kinds::cluster_roles(), "", backend::OFFERS).await? else {
-        return Err(CliError::Provider(format!(
-            "there is no ClusterRole {}, so no backend is installed here; install it first",
-            backend::OFFERS
-        )));
-    };
-    let typed: ClusterRole = serde_json::from_value(role.clone())
-        .map_err(|error| CliError::Provider(format!("ClusterRole {}: {error}", backend::OFFERS)))?;
-    let granted = backend::is_granted(&typed, &kind);
-    if !granted {
-        let mut rules = typed.rules.unwrap_or_default();
-        rules.push(backend::offer_rule(&kind));
-        let patch = json!({"metadata": {"resourceVersion": role.pointer("/metadata/resourceVersion")}, "rules": rules});
-        provider.merge_patch(&kinds::cluster_roles(), "", backend::OFFERS, &patch).await?;
-    }
-    let labelled =
-        found.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_EXPORTED)).and_then(Value::as_str)
-            == Some("true");
-    if !labelled {
-        let patch = json!({"metadata": {"labels": {LABEL_EXPORTED: "true"}}});
-        provider.merge_patch(&kinds::crds(), "", crd, &patch).await?;
-    }
-    let words = if granted && labelled { "was offered already" } else { "is offered now" };
-    print::line(&format!(
-        "{crd} {words}. A template (APIServiceExportTemplate) can add a description, claims and a sample.\n"
-    ))
 }
