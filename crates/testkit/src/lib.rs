@@ -13,6 +13,7 @@
 // Tests panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod daemon;
 pub mod https;
 pub mod operator;
 pub mod program;

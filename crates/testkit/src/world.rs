@@ -308,6 +308,12 @@ impl World {
 }
 
 impl Provider {
+    /// What its backend is told.
+    #[must_use]
+    pub fn config(&self) -> &backend::Config {
+        &self.config
+    }
+
     /// Starts the backend and waits until it answers.
     pub async fn start_backend(&mut self) {
         let (ready, answers) = tokio::sync::oneshot::channel();

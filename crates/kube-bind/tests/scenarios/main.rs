@@ -16,6 +16,9 @@ mod faults;
 mod faults_bind;
 mod from_url;
 mod gitops;
+mod golden;
+mod help;
+mod killed;
 mod life;
 mod negative;
 mod plugin;
@@ -24,6 +27,7 @@ mod refusals;
 mod rights;
 mod seeds;
 mod sync;
+mod transcript;
 mod unbind;
 
 /// The program that is all programs.

@@ -79,7 +79,7 @@ async fn status_is_carried_as_it_is_and_goes_when_it_goes() {
 }
 
 /// Newest revision among the objects that the agent may touch, heartbeats and Leases aside.
-async fn revisions(world: &World) -> Vec<(String, String)> {
+pub(super) async fn revisions(world: &World) -> Vec<(String, String)> {
     let service = world.service();
     let mut seen = Vec::new();
     for site in [&world.consumers[0].site, &world.providers[0].site] {
