@@ -3,7 +3,7 @@
 //! In: claims with the state that a reviewed file gives them. Out: the same claims, decided; or no bind at all. The
 //! question is put to a person at a terminal only, so a script never accepts by accident.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 
 use contract::Claim;
 use kube_bind_api::{ClaimState, StatedClaim};
@@ -96,13 +96,13 @@ pub(crate) fn decide(requests: &mut [Request], provider: &str, accept: bool, sou
 
 /// Puts the question; everything but a yes is a no.
 fn ask(list: &str) -> Result<bool, CliError> {
-    let mut talk = std::io::stderr().lock();
-    write!(talk, "{list}Accept? [y,N] ")?;
-    talk.flush()?;
+    // Nothing is locked while waiting for the answer: whoever interrupts the wait has something to say too.
+    eprint!("{list}Accept? [y,N] ");
+    std::io::stderr().flush()?;
     let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer)?;
+    let read = std::io::stdin().read_line(&mut answer)?;
     if read == 0 {
-        writeln!(talk)?;
+        eprintln!();
     }
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -139,6 +139,10 @@ pub(crate) enum CliError {
     )]
     ObjectsLeft { name: String, counts: String },
     #[error(
+        "consumer cluster: binding {name} is gone already, so its {counts} can no longer be deleted on both sides. Bind again under that name and then unbind with --delete-objects, or delete them here with kubectl"
+    )]
+    ObjectsUnbound { name: String, counts: String },
+    #[error(
         "binding {name} is not gone after {seconds} s: {waiting}. It goes on; look again with kubectl bind status {name}"
     )]
     UnbindSlow { name: String, seconds: u64, waiting: String },

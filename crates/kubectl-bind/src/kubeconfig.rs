@@ -1,6 +1,7 @@
 //! What is in a contract's kubeconfig: which contract it opens, and a note of what the user bound. In: bytes. Out: facts,
 //! or the bytes with the note.
 
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::cluster::text;
@@ -18,6 +19,14 @@ pub(crate) fn endpoint(kubeconfig: &[u8]) -> Option<(String, String)> {
     let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
     let cluster = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster)?.cluster?;
     Some((cluster.server?.trim_end_matches('/').to_owned(), context.namespace?))
+}
+
+/// The token of a kubeconfig's current context.
+pub(crate) fn token(kubeconfig: &[u8]) -> Option<SecretString> {
+    let config = kube::config::Kubeconfig::from_yaml(std::str::from_utf8(kubeconfig).ok()?).ok()?;
+    let current = config.current_context?;
+    let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
+    config.auth_infos.into_iter().find(|user| Some(&user.name) == context.user.as_ref())?.auth_info?.token
 }
 
 /// Where [`with_export_url`] puts the URL: kubeconfigs have room for such.

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::args::Common;
 use crate::errors::CliError;
+use crate::kubeconfig::{endpoint, token};
 use crate::logins::origin;
 
 /// More is not read from anybody.
@@ -28,7 +29,7 @@ pub(crate) struct ProviderServer {
 
 /// Reads what the user typed as a provider's URL.
 pub(crate) fn parse_url(text: &str) -> Result<Url, CliError> {
-    let wrong = |reason: String| CliError::NotUrl { text: text.to_owned(), reason };
+    let wrong = |reason: String| CliError::NotUrl { text: without_secret(text), reason };
     let url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(wrong("it must start with https://".to_owned()));
@@ -37,6 +38,16 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, CliError> {
         return Err(wrong("it must not carry a user name or password".to_owned()));
     }
     Ok(url)
+}
+
+/// What was typed, as it may be shown: a password in it is nobody's business.
+fn without_secret(text: &str) -> String {
+    let from = text.find("://").map_or(0, |at| at + 3);
+    let end = text.get(from..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(text.len(), |at| from + at);
+    match text.get(from..end).and_then(|authority| authority.rfind('@')) {
+        Some(at) => format!("{}...{}", text.get(..from).unwrap_or_default(), text.get(from + at..).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 /// The URL as the binding records it: as typed, without query, fragment and trailing slash.
@@ -130,6 +141,19 @@ impl ProviderServer {
         });
         let query: &[(&str, &str)] = if dry_run { &[("dry_run", "true")] } else { &[] };
         self.call(Method::POST, "api/bind", query, Some(token), Some(&body)).await
+    }
+
+    /// Gives back the contract of a bind that came to nothing; says what stays when the provider cannot take it. One that
+    /// was there before, or that somebody uses, is kept by the provider in silence.
+    pub(crate) async fn give_back(&self, kubeconfig: &[u8]) {
+        let (Some((_, namespace)), Some(token)) = (endpoint(kubeconfig), token(kubeconfig)) else { return };
+        let body = json!({"namespace": namespace});
+        let answer = self.call::<Value>(Method::POST, "api/release", &[], Some(&token), Some(&body)).await;
+        if answer.is_err() {
+            eprintln!(
+                "At the provider a contract without any API may be left (namespace {namespace}); the next bind uses it."
+            );
+        }
     }
 
     async fn call<T: DeserializeOwned>(
@@ -271,10 +295,12 @@ pub(crate) async fn read_at_most(answer: &mut reqwest::Response, limit: usize) -
 
 fn refused(url: &Url, status: StatusCode, error: wire::Error) -> CliError {
     let details = error.details.filter(|details| !details.is_empty()).map(|details| format!(" ({details})"));
+    // What is wrong is said by the provider; here is only who can mend it.
     let mend = match (error.code, status) {
         (ErrorCode::AuthenticationFailed, _) => format!(". Log in again: kubectl bind login {}", origin(url)),
-        (ErrorCode::AuthorizationFailed, _) => ". Ask the provider to allow you".to_owned(),
+        (ErrorCode::AuthorizationFailed, _) => ". Ask the provider to allow it".to_owned(),
         (ErrorCode::ResourceNotFound, _) => ". See what there is: kubectl bind templates".to_owned(),
+        (ErrorCode::BadRequest, StatusCode::CONFLICT) => ". Ask the provider".to_owned(),
         (ErrorCode::BadRequest, _) => ". Start again with the same command".to_owned(),
         _ => ". Ask the provider".to_owned(),
     };
@@ -293,6 +319,15 @@ mod tests {
         assert_eq!(recorded("http://127.0.0.1:8080/exports"), "http://127.0.0.1:8080/exports");
         for wrong in ["acmedb.example", "ftp://x/", "https://u:p@x/", "lgoin", ""] {
             assert!(matches!(parse_url(wrong), Err(CliError::NotUrl { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_repeated() {
+        assert_eq!(without_secret("https://ada:p@ss@acmedb.example/a@b"), "https://...@acmedb.example/a@b");
+        assert_eq!(without_secret("ada:pass@acmedb.example"), "...@acmedb.example");
+        for harmless in ["https://acmedb.example/exports?who=a@b", "acmedb.example/@", "", "https://", "login"] {
+            assert_eq!(without_secret(harmless), harmless);
         }
     }
 }

@@ -103,7 +103,7 @@ async fn by_template(
     };
     let response =
         server.bind(&login.token, offering, name.unwrap_or(offering), &identity, args.dry_run.dry_run).await?;
-    let mut requests = bind::requests(&response, &login.server)?;
+    let requests = bind::requests(&response, &login.server)?;
     if args.dry_run.dry_run {
         return print::documents(&bind::documents(&requests, Some("Pending")), args.dry_run.output);
     }
@@ -113,8 +113,6 @@ async fn by_template(
         kubeconfig: response.kubeconfig.0,
         secret: None,
     };
-    consent::decide(&mut requests, "The provider", args.consent.accept_claims, Source::Provider)?;
     let bind = Bind { consumer, credential, requests, url: Some(recorded_url(&login.server)), agent: args.agent };
-    bind.check().await?;
-    bind::report(&bind.perform().await?)
+    bind::carry_out(bind, &server, "The provider", args.consent.accept_claims).await
 }

@@ -49,10 +49,40 @@ pub(crate) async fn run(args: BindArgs, common: &Common) -> Result<(), CliError>
         kubeconfig: response.kubeconfig.0,
         secret: None,
     };
-    let mut bind = Bind { consumer, credential, requests, url: Some(recorded_url(&url)), agent: args.agent };
+    let bind = Bind { consumer, credential, requests, url: Some(recorded_url(&url)), agent: args.agent };
+    carry_out(bind, &server, &provider, args.consent.accept_claims).await
+}
+
+/// Checks, asks and binds with a credential that was handed out for this. Whatever ends it before something is bound, the
+/// contract that was made for it goes too.
+pub(crate) async fn carry_out(
+    mut bind: Bind,
+    server: &ProviderServer,
+    provider: &str,
+    accept: bool,
+) -> Result<(), CliError> {
+    let result = decide_and_perform(&mut bind, provider, accept).await;
+    if result.is_err() {
+        server.give_back(&bind.credential.kubeconfig).await;
+    }
+    report(&result?)
+}
+
+async fn decide_and_perform(bind: &mut Bind, provider: &str, accept: bool) -> Result<Bound, CliError> {
     bind.check().await?;
-    consent::decide(&mut bind.requests, &provider, args.consent.accept_claims, Source::Provider)?;
-    report(&bind.perform().await?)
+    // The question blocks a thread; Ctrl-C while it is open is an answer too.
+    let (mut requests, provider) = (std::mem::take(&mut bind.requests), provider.to_owned());
+    let question = tokio::task::spawn_blocking(move || {
+        consent::decide(&mut requests, &provider, accept, Source::Provider).map(|()| requests)
+    });
+    bind.requests = tokio::select! {
+        decided = question => decided.map_err(std::io::Error::other)??,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!();
+            return Err(CliError::ClaimsDeclined);
+        }
+    };
+    bind.perform().await
 }
 
 /// What was bound, for people and for scripts that read standard output.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kube_bind_api::constants::{CONSUMER_NAMESPACE, LABEL_PROVIDER_KUBECONFIG};
+use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY, LABEL_PROVIDER_KUBECONFIG};
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
 use serde_json::{Value, json};
@@ -31,9 +31,9 @@ pub(crate) async fn run(
     let consumer = Cluster::consumer(common).await?;
     let bindings = consumer.list(&kinds::bindings(), &ListQuery::default()).await?;
     let Some(binding) = bindings.iter().find(|binding| text(binding, "/metadata/name") == name) else {
-        return Err(CliError::NoBinding { name: name.to_owned(), others: status::others(&bindings) });
+        return tidy(&consumer, name, delete_objects, &bindings).await;
     };
-    let kinds_bound = bound_kinds(&consumer, binding).await?;
+    let kinds_bound = bound_kinds(&consumer, name).await?;
     let objects = all_objects(&consumer, &kinds_bound).await?;
     if !objects.is_empty() && !delete_objects && !orphan {
         return Err(CliError::ObjectsLeft { name: name.to_owned(), counts: counts(&objects) });
@@ -81,10 +81,40 @@ pub(crate) async fn run(
     print::line(&format!("{words}\n"))
 }
 
+/// Clears up after a binding that is gone already (`kubectl delete apibinding`, which leaves objects behind): what only a
+/// person's credential may remove goes. Objects are left alone, for without the binding they can no longer be deleted on
+/// both sides.
+async fn tidy(consumer: &Cluster, name: &str, delete_objects: bool, bindings: &[Value]) -> Result<(), CliError> {
+    let kinds_bound = bound_kinds(consumer, name).await?;
+    let objects = all_objects(consumer, &kinds_bound).await?;
+    if delete_objects && !objects.is_empty() {
+        return Err(CliError::ObjectsUnbound { name: name.to_owned(), counts: counts(&objects) });
+    }
+    // The Secret of a binding is named after it, unless another one of the same contract was there first.
+    let reference = json!({"namespace": CONSUMER_NAMESPACE, "name": name, "key": KUBECONFIG_KEY});
+    let gone = json!({"metadata": {"name": name}, "spec": {"kubeconfigSecretRef": reference}});
+    let used = bindings.iter().any(|other| text(other, "/spec/kubeconfigSecretRef/name") == name);
+    let secret = if used { None } else { consumer.get(&kinds::secrets(), CONSUMER_NAMESPACE, name).await? };
+    let secret = secret.is_some_and(|secret| is_credential(&secret));
+    let mut rights = false;
+    for (resource, object) in rights::names_of_binding(name) {
+        rights |= consumer.get(&resource, "", &object).await?.is_some();
+    }
+    let crds = remove_empty(consumer, name, &kinds_bound).await?;
+    if !secret && !rights && kinds_bound.len() == crds.len() {
+        return Err(CliError::NoBinding { name: name.to_owned(), others: status::others(bindings) });
+    }
+    clean_up(consumer, &gone, bindings).await?;
+    let mut words = format!("Binding {name} was gone already; what it had left in this cluster was removed.");
+    if !objects.is_empty() {
+        words.push_str(&format!(" Left behind, no longer synced: {}.", counts(&objects)));
+    }
+    print::line(&format!("{words}\n"))
+}
+
 /// The kinds of a binding that the consumer's API server serves for it.
-async fn bound_kinds(consumer: &Cluster, binding: &Value) -> Result<Vec<Resource>, CliError> {
+async fn bound_kinds(consumer: &Cluster, name: &str) -> Result<Vec<Resource>, CliError> {
     let crds = consumer.list(&kinds::crds(), &ListQuery::default()).await?;
-    let name = text(binding, "/metadata/name");
     Ok(crds.iter().filter(|crd| crd_owner(crd) == Some(name)).filter_map(served_resource).collect())
 }
 
@@ -204,10 +234,14 @@ async fn clean_up(consumer: &Cluster, binding: &Value, bindings: &[Value]) -> Re
     }
     let secret = text(binding, "/spec/kubeconfigSecretRef/name");
     let Some(secret) = consumer.get(&kinds::secrets(), CONSUMER_NAMESPACE, secret).await? else { return Ok(true) };
-    let made_by_us =
-        secret.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_PROVIDER_KUBECONFIG)).is_some();
+    let made_by_us = is_credential(&secret);
     if made_by_us {
         consumer.delete(&kinds::secrets(), &secret).await?;
     }
     Ok(made_by_us)
+}
+
+/// Whether a Secret was made by a bind.
+fn is_credential(secret: &Value) -> bool {
+    secret.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_PROVIDER_KUBECONFIG)).is_some()
 }
