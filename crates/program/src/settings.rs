@@ -154,10 +154,10 @@ impl Program {
             .cloned()
             .or_else(|| self.looked_up("config", environment).map(|(_, path)| PathBuf::from(path)));
         let mut defaults = match file {
-            Some(path) => self.from_file(&command, &path)?,
+            Some(path) => self.set_in_file(&command, &path)?,
             None => BTreeMap::new(),
         };
-        defaults.extend(self.from_environment(&command, environment)?);
+        defaults.extend(self.set_in_environment(&command, environment)?);
         let command = command.mut_args(|arg| match arg.get_long().and_then(|flag| defaults.remove(flag)) {
             Some(values) if values.is_empty() => arg,
             Some(values) => arg.default_values(values),
@@ -220,7 +220,7 @@ impl Program {
             .find_map(|name| environment(&name).filter(|value| !value.is_empty()).map(|value| (name, value)))
     }
 
-    fn from_environment(
+    fn set_in_environment(
         &self,
         command: &Command,
         environment: Environment<'_>,
@@ -228,13 +228,14 @@ impl Program {
         let mut found = BTreeMap::new();
         for flag in flags(command) {
             let Some((name, value)) = self.looked_up(flag, environment) else { continue };
-            try_out(command, flag, &[value.clone()]).map_err(|reason| Refused::Environment { name, reason })?;
+            try_out(command, flag, std::slice::from_ref(&value))
+                .map_err(|reason| Refused::Environment { name, reason })?;
             found.insert(flag.to_owned(), vec![value]);
         }
         Ok(found)
     }
 
-    fn from_file(&self, command: &Command, path: &Path) -> Result<BTreeMap<String, Vec<OsString>>, Refused> {
+    fn set_in_file(&self, command: &Command, path: &Path) -> Result<BTreeMap<String, Vec<OsString>>, Refused> {
         let unusable = |reason: String| Refused::File { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
         let mut found = BTreeMap::new();
