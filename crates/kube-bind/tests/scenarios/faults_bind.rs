@@ -192,6 +192,22 @@ async fn a_backend_without_its_api_server_says_so_and_the_next_bind_works() {
 async fn a_dead_aggregated_api_and_an_old_server_do_not_stop_a_bind() {
     let (world, proxy, person) = logged_in(225).await;
     proxy.when(group("metrics.k8s.io"), Fault::status(503));
+    // And one that is dead without our help, where API servers can be aggregated.
+    let kind = kube_client::resource::Resource::new("apiregistration.k8s.io", "v1", "apiservices", "APIService");
+    let name = "v1beta1.nowhere.example.com";
+    let dead = json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
+        "spec": {
+            "group": "nowhere.example.com", "version": "v1beta1", "groupPriorityMinimum": 100, "versionPriority": 100,
+            "insecureSkipTLSVerify": true, "service": {"namespace": "default", "name": "nowhere", "port": 443},
+        },
+    });
+    let key = kube_client::store::ObjectKey::cluster(name);
+    let (manager, part) = (kube_client::api::FieldManager("scenario"), kube_client::api::Subresource::Main);
+    for site in [&world.consumers[0].site, &world.providers[0].site] {
+        let made = site.api.apply(&kind, &key, &dead, manager, part).await;
+        assert!(made.is_ok() || made.as_ref().is_err_and(kube_client::error::ApiError::is_not_found), "{made:?}");
+    }
     proxy.when(group("admissionregistration.k8s.io"), Fault::status(404));
     let ended = bind(&world, &person).await.ok();
     assert!(ended.stdout.contains("Added APIs: "), "{}", ended.stdout);
