@@ -195,3 +195,55 @@ async fn the_pages() {
     assert!(style.headers["content-type"].to_str().unwrap().starts_with("text/css"));
     assert!(!style.body.contains("url(") && !style.body.contains("@import"));
 }
+
+/// Binds from cluster `identity` with a token, as our command line does with a named offering: contract and credential.
+async fn bound(set: &common::Set, bearer: &str, identity: &str) -> (String, String) {
+    let body = json!({"metadata": {"name": "widget"}, "spec": {"templateRef": {"name": "widget"}, "clusterIdentity": {"identity": identity}}});
+    let auth = [("authorization", bearer)];
+    let answer = call(&set.router, Method::POST, "/api/bind", &auth, &body.to_string()).await.json();
+    let text = base64::engine::general_purpose::STANDARD.decode(answer["kubeconfig"].as_str().unwrap()).unwrap();
+    let kubeconfig: Value = serde_saphyr::from_str(std::str::from_utf8(&text).unwrap()).unwrap();
+    let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap().to_owned();
+    (answer["providerNamespace"].as_str().unwrap().to_owned(), token)
+}
+
+#[tokio::test]
+async fn a_contract_that_came_to_nothing_is_given_back_by_its_own_credential_only() {
+    let set = set().await;
+    let bearer = format!("Bearer {}", wire_token(&set, "alice").await);
+    let release = async |namespace: &str, token: &str| {
+        let auth = format!("Bearer {token}");
+        let body = json!({"namespace": namespace}).to_string();
+        call(&set.router, Method::POST, "/api/release", &[("authorization", &auth)], &body).await
+    };
+    let connected = async |identity: &str| {
+        let path = format!("/api/consumer-status?consumer_id={identity}");
+        call(&set.router, Method::GET, &path, &[("authorization", &bearer)], "").await.json()["connected"] == true
+    };
+    let (namespace, token) = bound(&set, &bearer, "uid-1").await;
+    let before = set.api.writes().len();
+    for (namespace, token) in [
+        (namespace.as_str(), "guessed"),
+        (&namespace, ""),
+        // A login is not the contract's credential.
+        (&namespace, bearer.trim_start_matches("Bearer ")),
+        ("kube-bind", &token),
+        ("kube-system", &token),
+        ("../namespaces/x", &token),
+        ("", &token),
+    ] {
+        let refused = release(namespace, token).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{namespace}");
+    }
+    assert_eq!(set.api.writes().len(), before, "refusals write nothing");
+    assert!(connected("uid-1").await);
+    let done = release(&namespace, &token).await;
+    assert_eq!((done.status, done.json()), (StatusCode::OK, json!({"released": true})));
+    assert!(!connected("uid-1").await);
+
+    // One that was handed out again may be in somebody's file.
+    let (again, token) = bound(&set, &bearer, "uid-2").await;
+    assert_eq!(bound(&set, &bearer, "uid-2").await.0, again);
+    assert_eq!(release(&again, &token).await.json(), json!({"released": false}));
+    assert!(connected("uid-2").await);
+}
