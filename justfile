@@ -42,6 +42,11 @@ test-oidc:
 bench:
     cargo run --release -p benches
 
+# The agent between two real API servers against the floor, as it is shipped; or only some parts: delay, rate, many.
+bench-real *PARTS: kubernetes
+    cargo build --profile dist -p konnector
+    KONNECTOR=target/dist/konnector cargo run --release -p benches -- real {{PARTS}}
+
 # Write deploy/crds from the Rust types.
 crds:
     cargo run -q -p kube-bind-api --example crds

@@ -22,6 +22,21 @@ pub struct Agent {
     started: Instant,
 }
 
+/// Memory of a process, MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Footprint {
+    /// All of it that is resident.
+    pub rss: f64,
+    /// The part that is not the program's file: heap, stacks, relocations.
+    pub own: f64,
+}
+
+impl std::fmt::Display for Footprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1} MiB (of it {:.1} of its own)", self.rss, self.own)
+    }
+}
+
 /// Writes that the agent counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Writes {
@@ -37,10 +52,15 @@ impl Agent {
         let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = std::fs::OpenOptions::new().create(true).append(true).open(kubeconfig.with_extension("log"))?;
-        let mut command = Command::new(program()?);
-        command
-            .args(["konnector", "--log-level", "warn", "--server-address", &address, "--kubeconfig"])
-            .arg(kubeconfig);
+        let mut command = match shipped() {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(program()?);
+                command.arg("konnector");
+                command
+            }
+        };
+        command.args(["--log-level", "warn", "--server-address", &address, "--kubeconfig"]).arg(kubeconfig);
         command.env_remove("RUST_LOG").env_remove("POD_NAME").env_remove("POD_NAMESPACE");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
         let started = Instant::now();
@@ -93,6 +113,18 @@ impl Agent {
         }
     }
 
+    /// What it has in memory now.
+    pub fn footprint(&self) -> Result<Footprint> {
+        Ok(Footprint { rss: self.memory("VmRSS")?, own: self.memory("RssAnon")? })
+    }
+
+    /// Connections that it has open.
+    pub fn connections(&self) -> Result<usize> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).context("the agent has ended")?;
+        let sockets = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        Ok(sockets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
+    }
+
     /// A line of `/proc/<pid>/status`, MiB.
     pub fn memory(&self, field: &str) -> Result<f64> {
         memory(&self.pid.to_string(), field)
@@ -102,18 +134,18 @@ impl Agent {
     pub async fn writes(&self) -> Result<Writes> {
         let metrics = self.metrics().await?;
         Ok(Writes {
-            consumer: value(&metrics, "kube_bind_consumer_writes_total").context("no counter of writes")?,
-            provider: value(&metrics, "kube_bind_provider_writes_total").context("no counter of writes")?,
+            consumer: total(&metrics, "konnector_writes_total", &["side=\"consumer\"", "outcome=\"ok\""]),
+            provider: total(&metrics, "konnector_writes_total", &["side=\"provider\"", "outcome=\"ok\""]),
         })
     }
 
     /// Objects of bound kinds it knows at the consumer.
     pub async fn objects(&self) -> Result<u64> {
-        value(&self.metrics().await?, "kube_bind_objects").context("no counter of objects")
+        Ok(total(&self.metrics().await?, "konnector_objects", &[]))
     }
 
     async fn leads(&self) -> bool {
-        let leads = self.metrics().await.is_ok_and(|text| value(&text, "kube_bind_leading") == Some(1));
+        let leads = self.metrics().await.is_ok_and(|text| value(&text, "konnector_leading") == Some(1));
         leads && self.get("/readyz").await.is_ok_and(|text| text.contains("200 OK"))
     }
 
@@ -123,7 +155,7 @@ impl Agent {
 
     async fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes()).await?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").as_bytes()).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
         Ok(text)
@@ -145,12 +177,23 @@ fn value(metrics: &str, name: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
+/// The sum of a metric over all its labels but those that do not have `labels`.
+fn total(metrics: &str, name: &str, labels: &[&str]) -> u64 {
+    let lines = metrics.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once(' '));
+    lines.filter(|(set, _)| labels.iter().all(|l| set.contains(l))).filter_map(|(_, n)| n.parse::<u64>().ok()).sum()
+}
+
 /// A line of `/proc/<pid>/status` in MiB; `self` is this process.
 pub fn memory(pid: &str, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
     Ok(kib.with_context(|| format!("no {field} in /proc/{pid}/status"))? / 1024.0)
+}
+
+/// The agent as it is shipped, if the environment names it: `KONNECTOR`.
+pub fn shipped() -> Option<PathBuf> {
+    std::env::var_os("KONNECTOR").filter(|path| !path.is_empty()).map(Into::into)
 }
 
 /// This program.

@@ -1,9 +1,11 @@
-//! The table of `docs/performance.md`: `cargo run --release -p benches`, or with a word only one half (`plane`, `sync`).
+//! The tables of `docs/performance.md`: `cargo run --release -p benches`, or with a word only one half (`plane`, `sync`);
+//! with `real` the agent between two real API servers, against the floor (further words: `delay`, `rate`, `many`).
 //!
 //! ```text
 //!   main ──► plane ──► start, creates, watch delivery, logical clusters: a control plane of its own, over HTTPS
 //!        └─► sync  ──► testkit's World (two API servers, a backend) with the agent as a process of its own
 //!                        agent (process, memory, counters) · side (watches, and an operator that answers at once)
+//!   main real ► real ──► the same on kube-apiserver and etcd, in turn with floor (the same writes, and nothing else)
 //! ```
 //!
 //! What is started as a process of its own is this program again, with the words that `kube-bind` knows (`konnector`,
@@ -12,7 +14,9 @@
 //! servers and agent share the machine; nothing runs elsewhere.
 
 mod agent;
+mod floor;
 mod plane;
+mod real;
 mod side;
 mod sync;
 mod table;
@@ -50,17 +54,22 @@ fn main() -> ExitCode {
 }
 
 async fn run(words: &[&str], begun: Instant) -> Result<()> {
+    let mut table = Table::new();
     let (plane, sync) = match words {
         ["probe", what, rest @ ..] => return plane::probe(what, rest, begun).await,
+        ["real", parts @ ..] => {
+            real::measure(&mut table, parts).await?;
+            table.print(begun.elapsed());
+            return Ok(());
+        }
         [] => (true, true),
         ["plane"] => (true, false),
         ["sync"] => (false, true),
-        other => bail!("unknown words {other:?}; there are `plane`, `sync`, or none for both"),
+        other => bail!("unknown words {other:?}; there are `plane`, `sync`, none for both, or `real`"),
     };
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: its figures say nothing (use --release)");
     }
-    let mut table = Table::new();
     if plane {
         plane::measure(&mut table).await?;
     }

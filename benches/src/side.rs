@@ -13,13 +13,23 @@ use kube_client::store::ObjectKey;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::json;
-use tokio::sync::Semaphore;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-const OPERATOR: FieldManager = FieldManager("operator");
+/// Field manager of the operator.
+pub const OPERATOR: FieldManager = FieldManager("operator");
+
+/// What the operator says of each object.
+pub fn status() -> Value {
+    json!({
+        "phase": "Running", "observedGeneration": 1,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Works", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
+    })
+}
 
 /// What is known of an object.
 #[derive(Clone, Debug)]
@@ -38,6 +48,7 @@ pub struct Seen {
 #[derive(Default)]
 pub struct Side {
     objects: Mutex<HashMap<String, Seen>>,
+    waiting: Mutex<HashMap<String, oneshot::Sender<()>>>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +131,10 @@ impl Side {
                 });
                 if status.is_some() {
                     seen.status.get_or_insert(now);
+                    if let Some(waiting) = self.waiting.lock().remove(&metadata.name) {
+                        // Nobody waits any more at the end of a run.
+                        let _ = waiting.send(());
+                    }
                 } else if event == "ADDED"
                     && let Some(news) = news
                 {
@@ -132,6 +147,13 @@ impl Side {
             }
             _ => {}
         }
+    }
+
+    /// Tells when an object that is not there yet has a status.
+    pub fn when_answered(&self, name: &str) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().insert(name.to_owned(), sender);
+        receiver
     }
 
     /// Objects that are there now.
@@ -167,12 +189,12 @@ impl Operator {
         unbounded_channel()
     }
 
-    /// Works on what it hears, 16 at once.
+    /// Works on what it hears, 64 at once.
     pub fn start(api: &Api, resource: &Resource, mut news: UnboundedReceiver<Seen>) -> Arc<Self> {
         let operator = Arc::new(Self::default());
         let (api, resource, this) = (api.clone(), resource.clone(), operator.clone());
         tokio::spawn(async move {
-            let slots = Arc::new(Semaphore::new(16));
+            let slots = Arc::new(Semaphore::new(64));
             while let Some(seen) = news.recv().await {
                 let Ok(slot) = slots.clone().acquire_owned().await else { return };
                 let (api, resource, this) = (api.clone(), resource.clone(), this.clone());
@@ -186,11 +208,7 @@ impl Operator {
     }
 
     async fn answer(&self, api: &Api, resource: &Resource, seen: &Seen) {
-        let status = json!({
-            "phase": "Running", "observedGeneration": 1,
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Works", "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}],
-        });
+        let status = status();
         self.sent.lock().insert(seen.key.name.clone(), Instant::now());
         for _ in 0..5 {
             match api.put_status(resource, &seen.key, &seen.uid, Some(&status), Subresource::Status, OPERATOR).await {

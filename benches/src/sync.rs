@@ -19,24 +19,39 @@ use crate::side::{Operator, Side, until};
 use crate::table::{Table, percentiles};
 
 /// Objects of the large tests (few in a debug build, which only shows that everything works).
-const MANY: usize = if cfg!(debug_assertions) { 500 } else { 10_000 };
+pub const MANY: usize = if cfg!(debug_assertions) { 500 } else { 10_000 };
 /// Of the test of delay.
-const RATE: u32 = 100;
+pub const RATE: u32 = 100;
 const SECONDS: u32 = 10;
 /// Objects lie in so many namespaces of the consumer.
-const NAMESPACES: usize = 10;
+pub const NAMESPACES: usize = 10;
 /// Size of an object's spec, roughly, bytes.
 const SIZE: usize = 2048;
-const LIMIT: Duration = Duration::from_secs(240);
+pub const LIMIT: Duration = Duration::from_secs(240);
 const WRITERS: usize = 8;
 
-struct Bench {
+/// Both sides, and who looks at them.
+pub struct Bench {
     service: Service,
-    resource: Resource,
+    /// The bound kind.
+    pub resource: Resource,
     consumer: Api,
-    near: Arc<Side>,
-    far: Arc<Side>,
+    /// What the consumer has.
+    pub near: Arc<Side>,
+    /// What the provider has.
+    pub far: Arc<Side>,
     operator: Arc<Operator>,
+}
+
+/// What the objects of one run took.
+#[derive(Default)]
+pub struct Delays {
+    /// Created to present on the provider.
+    pub up: Vec<Duration>,
+    /// Status sent to back on the consumer.
+    pub down: Vec<Duration>,
+    /// Created to status back.
+    pub whole: Vec<Duration>,
 }
 
 /// All rows about the agent.
@@ -63,21 +78,8 @@ pub async fn measure(table: &mut Table) -> Result<()> {
         format!("RSS, one binding, no objects; {alone:.1} MiB without a binding"),
     );
 
-    let resource = service.resource();
-    let (consumer, provider) = (world.consumers[0].site.api.clone(), world.providers[0].site.api.clone());
     let mut watches = JoinSet::new();
-    let (told, news) = Operator::channel();
-    let near = Side::follow(&mut watches, &consumer, &resource, None).await?;
-    let far = Side::follow(&mut watches, &provider, &resource, Some(told)).await?;
-    let operator = Operator::start(&provider, &resource, news);
-    let bench = Bench { service, resource, consumer, near, far, operator };
-    for number in 0..NAMESPACES {
-        world.consumers[0].site.namespace(&namespace(number)).await;
-    }
-    // Mapped namespaces and connections are there before anything is measured.
-    bench.create("warm", NAMESPACES * 2).await?;
-    bench.settled(NAMESPACES * 2).await?;
-    bench.delete_all().await?;
+    let bench = Bench::start(&world, service, &mut watches).await?;
 
     bench.delay(table, "near empty", "few").await?;
     bench.removal(table).await?;
@@ -91,12 +93,32 @@ pub async fn measure(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-fn namespace(number: usize) -> String {
+/// Consumer namespace of an object.
+pub fn namespace(number: usize) -> String {
     format!("team-{}", number % NAMESPACES)
 }
 
 impl Bench {
-    fn object(&self, name: &str, number: usize) -> Value {
+    /// Starts watches and operator; mapped namespaces and connections are there then.
+    pub async fn start(world: &World, service: Service, watches: &mut JoinSet<()>) -> Result<Self> {
+        let resource = service.resource();
+        let (consumer, provider) = (world.consumers[0].site.api.clone(), world.providers[0].site.api.clone());
+        let (told, news) = Operator::channel();
+        let near = Side::follow(watches, &consumer, &resource, None).await?;
+        let far = Side::follow(watches, &provider, &resource, Some(told)).await?;
+        let operator = Operator::start(&provider, &resource, news);
+        let bench = Self { service, resource, consumer, near, far, operator };
+        for number in 0..NAMESPACES {
+            world.consumers[0].site.namespace(&namespace(number)).await;
+        }
+        bench.create("warm", NAMESPACES * 2).await?;
+        bench.settled(NAMESPACES * 2).await?;
+        bench.delete_all().await?;
+        Ok(bench)
+    }
+
+    /// An object of 2 KB.
+    pub fn object(&self, name: &str, number: usize) -> Value {
         let mut object = self.service.object(&namespace(number), name, "unused");
         let notes: Vec<String> =
             (0..SIZE / 64).map(|line| format!("{line:03} {number:06} {}", "n".repeat(50))).collect();
@@ -104,8 +126,14 @@ impl Bench {
         object
     }
 
+    /// Creates one object.
+    pub async fn make(&self, name: &str, number: usize) -> Result<()> {
+        self.consumer.create(&self.resource, Some(&namespace(number)), &self.object(name, number)).await?;
+        Ok(())
+    }
+
     /// Creates objects as fast as it goes.
-    async fn create(&self, prefix: &str, count: usize) -> Result<()> {
+    pub async fn create(&self, prefix: &str, count: usize) -> Result<()> {
         let mut tasks = JoinSet::new();
         for writer in 0..WRITERS {
             let objects: Vec<(usize, Value)> =
@@ -125,7 +153,7 @@ impl Bench {
     }
 
     /// Waits until both sides have so many objects, all with a status.
-    async fn settled(&self, count: usize) -> Result<()> {
+    pub async fn settled(&self, count: usize) -> Result<()> {
         let both = || self.far.count() == count && self.near.answered() == count;
         until(&format!("{count} objects have their status back"), LIMIT, both).await.with_context(|| self.state())
     }
@@ -141,7 +169,7 @@ impl Bench {
     }
 
     /// Deletes everything at the consumer and waits until nothing is left on either side.
-    async fn delete_all(&self) -> Result<Duration> {
+    pub async fn delete_all(&self) -> Result<Duration> {
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
         let all = self.near.all();
@@ -164,8 +192,8 @@ impl Bench {
     }
 
     /// Creates at a steady rate, whatever the answers do.
-    async fn delay(&self, table: &mut Table, where_: &str, prefix: &str) -> Result<()> {
-        let count = RATE * SECONDS;
+    pub async fn delays(&self, prefix: &str, seconds: u32) -> Result<Delays> {
+        let count = RATE * seconds;
         let before = self.near.count();
         let begun = Instant::now() + Duration::from_millis(100);
         let mut tasks = JoinSet::new();
@@ -183,15 +211,20 @@ impl Bench {
             done??;
         }
         self.settled(before + count as usize).await?;
-        let (mut up, mut down, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        let mut delays = Delays::default();
         for (name, due) in due {
             let present = self.far.get(&name).context("lost")?.first;
             let back = self.near.get(&name).and_then(|seen| seen.status).context("lost")?;
             let sent = self.operator.sent(&name).context("lost")?;
-            up.push(present.saturating_duration_since(due));
-            down.push(back.saturating_duration_since(sent));
-            whole.push(back.saturating_duration_since(due));
+            delays.up.push(present.saturating_duration_since(due));
+            delays.down.push(back.saturating_duration_since(sent));
+            delays.whole.push(back.saturating_duration_since(due));
         }
+        Ok(delays)
+    }
+
+    async fn delay(&self, table: &mut Table, where_: &str, prefix: &str) -> Result<()> {
+        let Delays { up, down, whole } = self.delays(prefix, SECONDS).await?;
         let how =
             format!("open loop for {SECONDS} s, objects of 2 KB, SQLite on both sides; the operator answers at once");
         table.row(

@@ -22,6 +22,12 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// The agent against the floor. The ratio is the agent's figure by the floor's.
+    pub fn compare(&mut self, what: String, floor: String, agent: String, ratio: f64, bar: String, met: bool) {
+        let met = if met { "met" } else { "**missed**" };
+        self.row(what, format!("{ratio:.2}"), format!("floor {floor}, agent {agent}; bar {bar}: {met}"));
+    }
+
     /// Prints everything to stdout.
     pub fn print(&self, took: Duration) {
         println!("{}", machine());
@@ -45,14 +51,18 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The time that this share of all stays below.
+pub fn quantile(times: &[Duration], share: f64) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    let index = (share * times.len().saturating_sub(1) as f64).round() as usize;
+    times.get(index).copied().unwrap_or_default()
+}
+
 /// p50, p99 and maximum, as `3.1 / 9.8 / 14 ms`.
-pub fn percentiles(mut values: Vec<Duration>) -> String {
-    values.sort();
-    let at = |share: f64| {
-        let index = (share * values.len().saturating_sub(1) as f64).round() as usize;
-        values.get(index).copied().unwrap_or_default()
-    };
-    format!("{} / {} / {} ms", ms(at(0.5)), ms(at(0.99)), ms(at(1.0)))
+pub fn percentiles(times: Vec<Duration>) -> String {
+    let at = |share: f64| ms(quantile(&times, share));
+    format!("{} / {} / {} ms", at(0.5), at(0.99), at(1.0))
 }
 
 /// Milliseconds with as many digits as mean something.

@@ -1,0 +1,380 @@
+//! Between two real API servers: the agent against the floor (see [`crate::floor`]), turn by turn. Out: rows with ratios.
+//!
+//! Both act on kinds with the same schema, the floor on one that no agent syncs, so that the agent can stay (idle) while
+//! the floor is measured. What the agent does is seen by watches and answered by an operator, which is in its figures;
+//! the floor is told by the answers to its writes.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::try_join_all;
+use kube_client::ListQuery;
+use kube_client::api::Api;
+use kube_client::resource::Resource;
+use serde_json::json;
+use testkit::service::Service;
+use testkit::site::{Site, crds};
+use testkit::world::World;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::agent::{Agent, program, shipped};
+use crate::floor::Floor;
+use crate::side::until;
+use crate::sync::{Bench, Delays, LIMIT, NAMESPACES, RATE, namespace};
+use crate::table::{Table, median, ms, quantile};
+
+/// Decides what World takes as API servers.
+const PAIRING: &str = "KUBE_BIND_TEST_PAIRING";
+/// Alternating runs; of the long ones, [`LONG`].
+const TURNS: usize = if cfg!(debug_assertions) { 1 } else { 5 };
+const LONG: usize = if cfg!(debug_assertions) { 1 } else { 3 };
+/// Seconds of one run at a steady rate, and of one with so many writers.
+const SECONDS: u32 = if cfg!(debug_assertions) { 1 } else { 5 };
+const WRITERS: [usize; 2] = [16, 64];
+/// Objects of a first bind; the agent works on so many at once, and so does the floor.
+const MANY: usize = crate::sync::MANY;
+const AT_ONCE: usize = 16;
+const PREFIX: &str = "floor-";
+
+/// All rows; in this process if the environment says so, else in a child that it says so to.
+pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
+    if std::env::var(PAIRING).as_deref() != Ok("real/real") {
+        let mut again = tokio::process::Command::new(program()?);
+        let status = again.arg("real").args(words).env(PAIRING, "real/real").status().await?;
+        std::process::exit(status.code().unwrap_or(1));
+    }
+    let all = words.is_empty();
+    let service = Service::new(7).without_claims();
+    let bare = Service { group: format!("floor.{}", service.group), ..service.clone() };
+    let mut world = World::new(program()?.to_str().context("no UTF-8")?, service.clone()).await;
+    world.provider().stop_operator().await;
+    world.consumer().stop_agent().await;
+    let kubeconfig = world.folder().join("agent.kubeconfig");
+    std::fs::write(&kubeconfig, &world.consumer().agent_kubeconfig)?;
+    let agent = Agent::start(&kubeconfig).await?;
+    agent.at_rest(LIMIT).await?;
+    let alone = agent.footprint()?;
+    let bound = world.bind(0, 0).await;
+    if !bound.success {
+        bail!("bind failed: {} {}", bound.stdout, bound.stderr);
+    }
+    agent.at_rest(LIMIT).await?;
+    let how = if shipped().is_some() { "the program konnector" } else { "the agent in this program" };
+    table.row("memory of the agent without a binding", alone.to_string(), how);
+    table.row("memory of the agent, empty", agent.footprint()?.to_string(), "one binding, no objects; bar 8 MiB");
+    let mut watches = JoinSet::new();
+    let bench = Bench::start(&world, service.clone(), &mut watches).await?;
+    let floor = prepare(&world, &bare).await?;
+    let mut run = Run { bench, floor, bare, kubeconfig, number: 0 };
+    if all || words.contains(&"delay") {
+        run.delays(table).await?;
+    }
+    if all || words.contains(&"rate") {
+        for writers in WRITERS {
+            run.rate(table, writers).await?;
+        }
+        run.writes(table, &agent).await?;
+    }
+    let agent = if all || words.contains(&"many") { run.many(table, agent).await? } else { agent };
+    agent.stop().await?;
+    watches.shutdown().await;
+    world.end().await;
+    Ok(())
+}
+
+/// The kind of the floor and its namespaces, on both sides.
+async fn prepare(world: &World, bare: &Service) -> Result<Floor> {
+    let (consumer, provider) = (&world.consumers[0].site, &world.providers[0].site);
+    for site in [consumer, provider] {
+        let mut crd = bare.crd();
+        crd["metadata"]["labels"] = json!({});
+        site.apply(&crds(), &crd).await;
+    }
+    for number in 0..NAMESPACES {
+        provider.namespace(&format!("{PREFIX}{}", namespace(number))).await;
+    }
+    let floor = Floor {
+        consumer: consumer.api.clone(),
+        provider: provider.api.clone(),
+        resource: bare.resource(),
+        prefix: PREFIX.to_owned(),
+        at_birth: false,
+    };
+    for site in [consumer, provider] {
+        served(site, &floor.resource).await?;
+    }
+    Ok(floor)
+}
+
+async fn served(site: &Site, resource: &Resource) -> Result<()> {
+    let begun = Instant::now();
+    while let Err(error) = site.api.list(resource, &ListQuery::default()).await {
+        if begun.elapsed() > LIMIT {
+            bail!("{resource} is not served: {error}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    // A real API server may still answer 404 to single requests for a moment.
+    sleep(Duration::from_secs(2)).await;
+    Ok(())
+}
+
+struct Run {
+    bench: Bench,
+    floor: Floor,
+    bare: Service,
+    kubeconfig: std::path::PathBuf,
+    number: usize,
+}
+
+/// p50 and p99 of each run.
+#[derive(Default)]
+struct Shares {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+impl Shares {
+    fn add(&mut self, times: &[Duration]) {
+        self.p50.push(quantile(times, 0.5).as_secs_f64());
+        self.p99.push(quantile(times, 0.99).as_secs_f64());
+    }
+
+    fn against(self, floor: Self, what: &str, table: &mut Table) {
+        for (share, mine, its, bar) in [("p50", self.p50, floor.p50, 1.3), ("p99", self.p99, floor.p99, 2.0)] {
+            let (mine, its) = (median(mine), median(its));
+            let show = |seconds: f64| format!("{} ms", ms(Duration::from_secs_f64(seconds)));
+            table.compare(
+                format!("{what}, {share}"),
+                show(its),
+                show(mine),
+                mine / its,
+                format!("≤ {bar}"),
+                mine / its <= bar,
+            );
+        }
+    }
+}
+
+impl Run {
+    fn prefix(&mut self) -> String {
+        self.number += 1;
+        format!("r{}", self.number)
+    }
+
+    /// The object of the bench, of the kind that the floor has.
+    fn bare(&self, name: &str, number: usize) -> serde_json::Value {
+        let mut object = self.bench.object(name, number);
+        object["apiVersion"] = json!(format!("{}/{}", self.bare.group, self.bare.version));
+        object
+    }
+
+    /// Open loop at a steady rate.
+    async fn delays(&mut self, table: &mut Table) -> Result<()> {
+        let (mut up, mut whole) = ([Shares::default(), Shares::default()], [Shares::default(), Shares::default()]);
+        let mut down = Shares::default();
+        for _ in 0..TURNS {
+            let floor = self.floor_delays().await?;
+            self.floor.clean().await?;
+            let prefix = self.prefix();
+            let agent = self.bench.delays(&prefix, SECONDS).await?;
+            self.bench.delete_all().await?;
+            for (index, run) in [&floor, &agent].into_iter().enumerate() {
+                up[index].add(&run.up);
+                whole[index].add(&run.whole);
+            }
+            down.add(&agent.down);
+        }
+        let [floor, agent] = up;
+        agent.against(floor, &format!("{RATE}/s: created → on the provider"), table);
+        let [floor, agent] = whole;
+        agent.against(floor, &format!("{RATE}/s: created → status back"), table);
+        table.row(
+            format!("{RATE}/s: status sent → back on the consumer, p50 / p99"),
+            format!("{:.1} / {:.1} ms", median(down.p50) * 1000.0, median(down.p99) * 1000.0),
+            "agent, the same objects",
+        );
+        Ok(())
+    }
+
+    async fn floor_delays(&mut self) -> Result<Delays> {
+        let prefix = self.prefix();
+        let begun = Instant::now() + Duration::from_millis(100);
+        let mut tasks = JoinSet::new();
+        for number in 0..RATE * SECONDS {
+            let at = begun + Duration::from_secs(1) * number / RATE;
+            let object = self.bare(&format!("{prefix}-{number}"), number as usize);
+            sleep_until(at).await;
+            let floor = self.floor.clone();
+            tasks.spawn(async move { floor.whole(&object).await.map(|times| (at, times)) });
+        }
+        let mut delays = Delays::default();
+        while let Some(done) = tasks.join_next().await {
+            let (due, (present, back)) = done??;
+            delays.up.push(present - due);
+            delays.whole.push(back - due);
+        }
+        Ok(delays)
+    }
+
+    /// So many writers, each of which makes the next object when the status of the last is back.
+    async fn rate(&mut self, table: &mut Table, writers: usize) -> Result<()> {
+        let (mut floor, mut agent) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            floor.push(self.loops(writers, true).await?);
+            self.floor.clean().await?;
+            agent.push(self.loops(writers, false).await?);
+            let quiet = || self.bench.far.count() == self.bench.near.answered();
+            until("all have their status", LIMIT, quiet).await?;
+            self.bench.delete_all().await?;
+        }
+        let (its, mine) = (median(floor), median(agent));
+        let show = |rate: f64| format!("{rate:.0}/s");
+        let what = format!("sustained with {writers} writers, each waiting for its status");
+        table.compare(what, show(its), show(mine), mine / its, "≥ 0.8".into(), mine / its >= 0.8);
+        Ok(())
+    }
+
+    async fn loops(&mut self, writers: usize, bare: bool) -> Result<f64> {
+        let prefix = self.prefix();
+        let begun = Instant::now();
+        let end = begun + Duration::from_secs(SECONDS.into());
+        let writer = async |writer: usize| -> Result<usize> {
+            let mut made = 0;
+            while Instant::now() < end {
+                let (name, number) = (format!("{prefix}-{writer}-{made}"), writer + made);
+                if bare {
+                    self.floor.whole(&self.bare(&name, number)).await?;
+                } else {
+                    let answered = self.bench.near.when_answered(&name);
+                    self.bench.make(&name, number).await?;
+                    tokio::time::timeout(LIMIT, answered).await.context("no status")??;
+                }
+                made += 1;
+            }
+            Ok(made)
+        };
+        let made: usize = try_join_all((0..writers).map(writer)).await?.into_iter().sum();
+        Ok(made as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// Writes of the agent for one object, one change and one deletion.
+    async fn writes(&mut self, table: &mut Table, agent: &Agent) -> Result<()> {
+        let before = agent.writes().await?;
+        let name = self.prefix();
+        self.bench.make(&name, 0).await?;
+        until("its status is back", LIMIT, || self.bench.near.answered() == 1).await?;
+        sleep(Duration::from_secs(1)).await;
+        let after = agent.writes().await?;
+        table.row(
+            "writes for one object and its status",
+            format!("{} + {}", after.consumer - before.consumer, after.provider - before.provider),
+            "consumer (finalizer, status) + provider (apply); the floor makes the same",
+        );
+        table.row(
+            "connections of the agent",
+            agent.connections()?.to_string(),
+            format!("sockets, its own listener included; {} watches", 8 + NAMESPACES),
+        );
+        self.bench.delete_all().await?;
+        Ok(())
+    }
+
+    /// First bind and restart with many objects.
+    async fn many(&mut self, table: &mut Table, agent: Agent) -> Result<Agent> {
+        agent.stop().await?;
+        let prefix = self.prefix();
+        let objects: Vec<_> = (0..MANY).map(|number| self.bare(&format!("{prefix}-{number}"), number)).collect();
+        let mut made = Vec::with_capacity(MANY);
+        for part in objects.chunks(AT_ONCE) {
+            made.extend(try_join_all(part.iter().map(|object| self.floor.create(object))).await?);
+        }
+        let its = self.floor.bind(made, AT_ONCE).await?;
+        self.floor.clean().await?;
+        self.bench.create(&prefix, MANY).await?;
+        until("all are seen", LIMIT, || self.bench.near.count() == MANY).await?;
+        let agent = Agent::start(&self.kubeconfig).await?;
+        self.bench.settled(MANY).await?;
+        let back = self.bench.near.all().iter().filter_map(|seen| seen.status).max().context("nothing")?;
+        let mine = back - agent.started();
+        let ratio = mine.as_secs_f64() / its.as_secs_f64();
+        let show = |time: Duration| format!("{:.1} s, {:.0}/s", time.as_secs_f64(), MANY as f64 / time.as_secs_f64());
+        let what = format!("{MANY} existing objects: all there and all statuses back, once each");
+        table.compare(what, show(its), show(mine), ratio, "≤ 1.3".into(), ratio <= 1.3);
+        let (_, used) = agent.at_rest(LIMIT).await?;
+        table.row(
+            format!("memory of the agent, {MANY} objects of 2 KB, just synced"),
+            agent.footprint()?.to_string(),
+            format!(
+                "at most {:.1} MiB until then; {:.1} s of processor time; bar 24 MiB",
+                agent.memory("VmHWM")?,
+                used.as_secs_f64()
+            ),
+        );
+        self.restart(table, agent).await
+    }
+
+    async fn restart(&mut self, table: &mut Table, mut agent: Agent) -> Result<Agent> {
+        let (mut lists, mut rests, mut writes) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..LONG {
+            agent.stop().await?;
+            lists.push(self.lists().await?.as_secs_f64());
+            agent = Agent::start(Path::new(&self.kubeconfig)).await?;
+            let (rest, _) = agent.at_rest(LIMIT).await?;
+            rests.push((rest - agent.started()).as_secs_f64());
+            let done = agent.writes().await?;
+            writes += done.consumer + done.provider;
+            if agent.objects().await? < MANY as u64 {
+                bail!("the agent rests and knows only {} of {MANY} objects", agent.objects().await?);
+            }
+        }
+        let (its, mine) = (median(lists), median(rests));
+        let show = |seconds: f64| format!("{seconds:.2} s");
+        let what = format!("restart with {MANY} in sync: at rest, against the LISTs alone");
+        table.compare(what, show(its), show(mine), mine / its, "≤ 1.2".into(), mine / its <= 1.2);
+        table.row(
+            format!("restart with {MANY} in sync: writes"),
+            writes.to_string(),
+            format!("in {LONG} restarts; bar 0"),
+        );
+        table.row(
+            format!("memory of the agent, {MANY} objects of 2 KB, after a restart"),
+            agent.footprint()?.to_string(),
+            format!("at most {:.1} MiB until then; bar 24 MiB", agent.memory("VmHWM")?),
+        );
+        Ok(agent)
+    }
+
+    /// The lists that a restarted agent cannot avoid, at the same time as the agent makes them, and nothing else.
+    async fn lists(&self) -> Result<Duration> {
+        let mut namespaces: Vec<String> = self.bench.far.all().into_iter().map(|seen| seen.key.namespace).collect();
+        namespaces.sort();
+        namespaces.dedup();
+        let (near, far) = (&self.floor.consumer, &self.floor.provider);
+        let begun = Instant::now();
+        let there =
+            namespaces.iter().map(|namespace| pages(far, &self.bench.resource, ListQuery::namespace(namespace)));
+        let (here, there) = tokio::join!(pages(near, &self.bench.resource, ListQuery::default()), try_join_all(there));
+        let took = begun.elapsed();
+        let count: usize = there?.into_iter().sum();
+        if here? != MANY || count != MANY {
+            bail!("the lists show {count} copies");
+        }
+        Ok(took)
+    }
+}
+
+async fn pages(api: &Api, resource: &Resource, query: ListQuery) -> Result<usize> {
+    let (mut count, mut token) = (0, None::<Arc<str>>);
+    loop {
+        let page = api.list_page(resource, &query, 500, token.as_deref()).await?;
+        count += page.items.len();
+        match page.continue_token {
+            Some(next) => token = Some(next.into()),
+            None => return Ok(count),
+        }
+    }
+}
