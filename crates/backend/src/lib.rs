@@ -92,7 +92,10 @@ pub async fn run(
         }
         None => None,
     };
-    let connection = connection::connect(&config.kube).await?;
+    let connection = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        connection = connection::connect(&config.kube) => connection?,
+    };
     let api = connection.api.counting_restarts(metrics.restarts());
     let bound = serve::bind(config.listen, config.tls.as_ref()).await?;
     let address = bound.address;

@@ -16,6 +16,9 @@ use crate::{
     store::ObjectKey,
 };
 
+/// Who ends does not wait longer for a request about the Lease.
+const RELEASE: Duration = Duration::from_secs(5);
+
 /// Which Lease, who we are, and the three times.
 #[derive(Clone, Debug)]
 pub struct ElectionConfig {
@@ -138,7 +141,7 @@ pub async fn campaign<F, Fut>(
         if stop.is_cancelled() {
             return;
         }
-        let looked = attempt(api, config, &wall, &mut seen).await;
+        let Some(looked) = finish(&stop, attempt(api, config, &wall, &mut seen)).await else { return };
         note(standing, &looked, seen.as_ref());
         match looked {
             Ok(true) => {
@@ -200,7 +203,8 @@ async fn renew(
         }
         let deadline = last + config.renew_deadline;
         let started = Instant::now();
-        let looked = tokio::time::timeout_at(deadline, attempt(api, config, wall, seen)).await;
+        let looked = tokio::time::timeout_at(deadline, attempt(api, config, wall, seen));
+        let Some(looked) = finish(stop, looked).await else { return };
         if let Ok(looked) = &looked {
             note(standing, looked, seen.as_ref());
         }
@@ -213,6 +217,18 @@ async fn renew(
         if Instant::now() >= deadline && last != started {
             return;
         }
+    }
+}
+
+/// Lets a request end, because it may have been taken; but a server that does not answer is not waited for.
+async fn finish<T>(stop: &CancellationToken, request: impl Future<Output = T>) -> Option<T> {
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(RELEASE).await;
+    };
+    tokio::select! {
+        () = late => None,
+        ended = request => Some(ended),
     }
 }
 
@@ -296,11 +312,14 @@ async fn release(
         "spec": {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": wall()},
     });
     let key = ObjectKey::new(&config.namespace, &config.name);
-    let written =
-        api.merge_patch(&lease_resource(), &key, Subresource::Main, &patch, FieldManager("kube-bind.io")).await;
-    if let Err(error) = written {
-        tracing::warn!(%error, "could not release the Lease; another agent has to wait for it to expire");
-    }
+    let resource = lease_resource();
+    let written = api.merge_patch(&resource, &key, Subresource::Main, &patch, FieldManager("kube-bind.io"));
+    let why = match tokio::time::timeout(RELEASE, written).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", RELEASE.as_secs()),
+    };
+    tracing::warn!(error = why, "could not release the Lease; another candidate has to wait for it to expire");
 }
 
 #[cfg(test)]

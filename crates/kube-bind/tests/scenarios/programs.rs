@@ -229,6 +229,37 @@ async fn a_lease_that_is_given_back_is_taken_at_once() {
     world.end().await;
 }
 
+/// An API server that takes connections and says nothing: the programs say so, and end when they are told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_api_server_keeps_nobody_from_ending() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let kubeconfig = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: {{server: 'http://{}'}}}}], \
+         contexts: [{{name: c, context: {{cluster: c, user: u, namespace: kube-bind}}}}], users: [{{name: u, user: {{token: t}}}}]}}",
+        silent.local_addr().unwrap()
+    );
+    let kubeconfig = file(folder.path(), "kubeconfig", &kubeconfig);
+    for (program, more) in
+        [("konnector", &[][..]), ("kube-bind-backend", &["--frontend-disabled", "--listen-address=127.0.0.1:0"])]
+    {
+        let probes = free_port();
+        let mut command = tokio::process::Command::new(super::PROGRAM);
+        command.args([program, "--kubeconfig", &kubeconfig, "--server-address", &probes.to_string()]).args(more);
+        let daemon = Daemon::start(command, &folder.path().join(format!("{program}.log")));
+        eventually("it says that it is not ready", async || match get(probes, "/readyz").await? {
+            (503, text) if text.contains("cluster: has not answered yet") => Ok(()),
+            (status, text) => Err(format!("{status} {text}")),
+        })
+        .await;
+        assert_eq!(get(probes, "/healthz").await.unwrap().0, 200);
+        let began = Instant::now();
+        signal(&daemon, "TERM").await;
+        let status = daemon.ended().await;
+        assert!(status.success() && began.elapsed() < PROMPT, "{program}: {status} after {:?}", began.elapsed());
+    }
+}
+
 /// Starts a program that shall refuse; exit code and what it said.
 fn refused(words: &[&str], environment: &[(&str, &str)]) -> String {
     let mut command = Command::new(super::PROGRAM);
