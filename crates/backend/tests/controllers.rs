@@ -197,7 +197,15 @@ impl Provider {
     }
 
     async fn template(&self, more: &Value) {
-        let reference = |path: &str| json!({"references": [{"group": self.kind().group, "resource": "widgets", "jsonPath": {"name": path}}]});
+        let mut path = json!({});
+        if self.scope == "Cluster" || self.issuing.isolation == Isolation::Namespaced {
+            path["namespace"] = json!(".spec.place");
+        }
+        let reference = |name: &str| {
+            let mut path = path.clone();
+            path["name"] = json!(name);
+            json!({"references": [{"group": self.kind().group, "resource": "widgets", "jsonPath": path}]})
+        };
         let mut spec = json!({
             "scope": "Namespaced", "resources": [self.kind()],
             "permissionClaims": [
@@ -650,11 +658,11 @@ async fn cluster_scoped_on_both_sides_is_shared_on_purpose() {
     assert_eq!((&missing["status"], &missing["reason"]), (&json!("False"), &json!("RightsMissing")), "{missing}");
     let roles = resource(rbac::RBAC_GROUP, "clusterroles", "ClusterRole");
     apply(&provider.admin, &roles, "", &rbac::backend::shared(&provider.kind())).await;
-    for rule in rbac::backend::shared_rules(&provider.kind()) {
-        let patch = json!([{"op": "add", "path": "/rules/-", "value": rule}]);
-        let base = ObjectKey::cluster(rbac::backend::BASE);
-        provider.admin.json_patch(&roles, &base, Subresource::Main, &patch, MANAGER).await.unwrap();
-    }
+    let us = rbac::service_account("kube-bind", "backend");
+    let (role, binding) = rbac::backend::keeper(&provider.kind(), vec![us]);
+    apply(&provider.admin, &roles, "", &role).await;
+    let bindings = resource(rbac::RBAC_GROUP, "clusterrolebindings", "ClusterRoleBinding");
+    apply(&provider.admin, &bindings, "", &binding).await;
     eventually("rights on the kind", || async {
         (alice.list_code(&provider.widgets(), None).await == 200).then_some(())
     })

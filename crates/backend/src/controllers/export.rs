@@ -21,6 +21,9 @@ use crate::catalogue::{Catalogue, Offering};
 use crate::contracts::MANAGER;
 use crate::resources;
 
+/// Condition, and printer column, of exports: the consumer's API server serves the kinds.
+const ESTABLISHED: &str = "Established";
+
 /// How soon missing rights are looked for again.
 const RIGHTS_AGAIN: Duration = Duration::from_secs(5);
 
@@ -116,6 +119,12 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
             now,
         );
     }
+    let list = &mut wanted.conditions;
+    if let Some(message) = not_established(world, &export) {
+        conditions::mark_false(list, ESTABLISHED, Severity::Info, "NotServed", &message, now);
+    } else {
+        conditions::mark_true(list, ESTABLISHED, now);
+    }
     if offering.is_some_and(|offering| offering.template.spec.open_namespaces == Some(true)) {
         conditions::mark_true(&mut wanted.conditions, condition::OPEN_NAMESPACES, now);
     } else {
@@ -123,6 +132,19 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     }
     status::write(&world.api, &kind, &live, &wanted).await?;
     Ok(again.map_or(Outcome::Done, Outcome::After))
+}
+
+/// Which kinds the consumer's API server does not serve (yet), as its agent reports in their schemas.
+fn not_established(world: &World, export: &APIServiceExport) -> Option<String> {
+    let contract = export.metadata.namespace.as_deref().unwrap_or_default();
+    let served = |name: &String| {
+        let entry = world.schemas.get(&ObjectKey::new(contract, name));
+        let conditions = entry.as_ref().and_then(|entry| entry.summary["status"]["conditions"].as_array());
+        conditions.is_some_and(|list| list.iter().any(|c| c["type"] == ESTABLISHED && c["status"] == "True"))
+    };
+    let names = export.spec.resources.iter().map(|resource| resource.group_resource().crd_name());
+    let missing: Vec<String> = names.filter(|name| !served(name)).collect();
+    (!missing.is_empty()).then(|| format!("the consumer's API server does not serve {} (yet)", missing.join(", ")))
 }
 
 /// Whether our finalizer is on the object.

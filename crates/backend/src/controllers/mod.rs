@@ -45,6 +45,8 @@ use crate::resources;
 
 /// Finalizer on exports and APIServiceNamespaces: so that their deletion is never missed.
 pub const FINALIZER: &str = "backend.kube-bind.io/cleanup";
+/// How soon to look again at what is in a namespace that is being deleted: it may be wanted anew.
+const ENDING_AGAIN: Duration = Duration::from_secs(5);
 /// Workers.
 const WORKERS: usize = 8;
 
@@ -338,6 +340,11 @@ async fn look(world: &Arc<World>, key: Key) -> Outcome {
             tracing::warn!(?key, name, error = %err, "an object cannot be read and is left alone");
             Outcome::Done
         }
+        // Rights in a namespace go first when it is deleted: what is refused there is as good as done.
+        Err(Trouble::Api(err)) if err.is_forbidden() && is_ending(world, &key).await => {
+            tracing::debug!(?key, error = %err, "its namespace is being deleted");
+            Outcome::After(ENDING_AGAIN)
+        }
         Err(err) => {
             let mend = match &err {
                 Trouble::Api(err) => err.mend(),
@@ -350,4 +357,27 @@ async fn look(world: &Arc<World>, key: Key) -> Outcome {
             }
         }
     }
+}
+
+/// Whether the contract namespace of what is worked on, or its mapped namespace, is being deleted or gone.
+async fn is_ending(world: &World, key: &Key) -> bool {
+    let mut namespaces = Vec::new();
+    match key {
+        Key::Provider | Key::Bindable(_) => {}
+        Key::Contract(namespace) => namespaces.push(namespace.clone()),
+        Key::Request(key) | Key::Export(key) => namespaces.push(key.namespace.clone()),
+        Key::Mapped(key) => {
+            namespaces.push(key.namespace.clone());
+            let mapped = world.mapped.get(key);
+            namespaces
+                .extend(mapped.and_then(|entry| entry.summary["status"]["namespace"].as_str().map(str::to_owned)));
+        }
+    }
+    for namespace in namespaces {
+        let live = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&namespace)).await;
+        if live.is_ok_and(|live| live.is_none_or(|live| live["metadata"]["deletionTimestamp"].is_string())) {
+            return true;
+        }
+    }
+    false
 }

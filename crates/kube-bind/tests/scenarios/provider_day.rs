@@ -196,3 +196,43 @@ async fn an_offer_is_made_and_taken_back_with_a_label_and_a_grant() {
     assert_eq!(provider.site.list(&ours("apiserviceexports", "APIServiceExport")).await.len(), 1);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_contract_that_is_closed_opens_again_without_the_annotation() {
+    let world = World::bound(super::PROGRAM, Service::new(144)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    let site = &world.providers[0].site;
+    let kind = ours("clusterbindings", "ClusterBinding");
+    let contract = site.list(&kind).await[0]["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
+    let exports = ours("apiserviceexports", "APIServiceExport");
+    eventually("the export is established at the consumer", async || {
+        let export = site.get(&exports, &contract, &service.plural).await.unwrap_or_default();
+        let conditions = export["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let said = conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+        if said { Ok(()) } else { Err(export["status"].to_string()) }
+    })
+    .await;
+
+    let word = |word: Value| json!({"metadata": {"annotations": {"backend.kube-bind.io/revoked": word}}});
+    site.patch(&kind, &contract, "cluster", &word(json!("not paid"))).await;
+    eventually("it is cut off", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await;
+        if status["phase"] == "Disconnected" { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    let ended = world.bind(0, 0).await;
+    let _ = ended.refused(&["not paid"]);
+    // Without the annotation a login opens it again, with everything in it.
+    site.patch(&kind, &contract, "cluster", &word(Value::Null)).await;
+    let _ = world.bind(0, 0).await.ok();
+    world.phase(&service.plural, "Connected").await;
+    world.consumers[0].site.patch(&service.resource(), "default", "one", &json!({"spec": {"size": 8}})).await;
+    eventually("the same copy follows", async || {
+        let copy = world.copy(0, "one").await.unwrap_or_default();
+        if copy["spec"]["size"] == 8 && copy["metadata"]["uid"] == uid { Ok(()) } else { Err(copy.to_string()) }
+    })
+    .await;
+    world.end().await;
+}
