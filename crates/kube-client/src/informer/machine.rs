@@ -195,7 +195,7 @@ impl<S> Machine<S> {
     pub fn list_failed(&mut self, error: &ApiError, random: f64) {
         if error.class == Class::Gone {
             // The continue token is too old: what was seen so far is of no use.
-            self.phase = self.from_the_start();
+            self.phase = self.listing_anew();
         }
         self.fail(error, random);
     }
@@ -284,11 +284,11 @@ impl<S> Machine<S> {
     fn relist(&mut self) {
         if matches!(self.phase, Phase::Watching { .. }) {
             self.relists += 1;
-            self.phase = self.from_the_start();
+            self.phase = self.listing_anew();
         }
     }
 
-    fn from_the_start(&mut self) -> Phase {
+    fn listing_anew(&mut self) -> Phase {
         self.hole = false;
         Phase::Listing { token: None, unseen: self.store.keys().into_iter().collect() }
     }

@@ -250,3 +250,51 @@ async fn the_driver_survives_failures_and_reports_them() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(*log.lock(), ["+a=1", "synced", "+z=5", "+b=9", "-a", "-z"].map(String::from).to_vec());
 }
+
+#[test]
+fn what_could_not_be_read_is_listed_again_when_the_watch_ends() {
+    let mut m = machine();
+    assert!(m.item(Bytes::from_static(b"{\"metadata\": @}")).is_none());
+    assert_eq!(tell(&feed(&mut m, page(&[("a", 1)], None))), ["+a=1", "synced"]);
+    assert_eq!((m.skipped(), m.step()), (1, Step::Watch("100".into())), "not at once: it may stay so");
+    m.watch_ended(Duration::from_secs(150), 0.0);
+    assert_eq!(m.step(), Step::List(None));
+    assert_eq!(tell(&feed(&mut m, page(&[("a", 1), ("b", 2)], None))), ["+b=2"]);
+    m.watch_ended(Duration::from_secs(150), 0.0);
+    assert_eq!(m.step(), Step::Watch("100".into()), "and once");
+}
+
+/// Its first watch looks alive and delivers nothing.
+struct HalfDead(Mutex<u32>);
+
+impl Source for HalfDead {
+    fn side(&self) -> String {
+        "half-dead".into()
+    }
+
+    fn list(&self, _: Option<String>) -> futures::future::BoxFuture<'_, Result<Flow<Listed>, ApiError>> {
+        use futures::StreamExt;
+        let end = Listed::End { continue_token: None, revision: "100".into() };
+        Box::pin(async { Ok(futures::stream::iter([Ok(end)]).boxed()) })
+    }
+
+    fn watch(&self, revision: String, _: Duration) -> futures::future::BoxFuture<'_, Result<Flow<Frame>, ApiError>> {
+        use futures::StreamExt;
+        assert_eq!(revision, "100", "from where it was");
+        let first = std::mem::replace(&mut *self.0.lock(), 1) == 0;
+        let frames = if first { vec![] } else { vec![Ok(frame("ADDED", &object("a", 101)))] };
+        Box::pin(async { Ok(futures::stream::iter(frames).chain(futures::stream::pending()).boxed()) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_doubted_starts_anew_from_where_it_was() {
+    let project: Project<u64> = Arc::new(|o| o["spec"].as_u64().ok_or_else(|| "no number".to_owned()));
+    let informer = Informer::start_with(HalfDead(Mutex::new(0)), InformerOptions::default(), project, Arc::new(|_| {}));
+    informer.wait_synced().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(informer.store().len(), 0);
+    informer.doubt();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(informer.store().len(), 1);
+}
