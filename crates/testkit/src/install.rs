@@ -47,7 +47,8 @@ fn by_chart() -> bool {
 pub(crate) async fn provider(site: &Site, folder: &Path, service: &Service) -> String {
     let setup = site.setup().await;
     if !by_chart() {
-        let (crd, template) = (apimachinery::yaml::write(&service.crd()), apimachinery::yaml::write(&service.template()));
+        let (crd, template) =
+            (apimachinery::yaml::write(&service.crd()), apimachinery::yaml::write(&service.template()));
         setup.provider(&crd, &template).await.unwrap();
         return setup.token(NAMESPACE, BACKEND).await.unwrap();
     }
@@ -107,8 +108,10 @@ async fn chart(site: &Site, folder: &Path, name: &str, values: &Value) {
     site.namespace(NAMESPACE).await;
     for object in helm.template(name, NAMESPACE, values, &[]).await {
         let kind = object["kind"].as_str().unwrap();
-        let (_, plural, everywhere) =
-            KINDS.iter().find(|known| known.0 == kind).unwrap_or_else(|| panic!("{name} renders a {kind}: add it here"));
+        let (_, plural, everywhere) = KINDS
+            .iter()
+            .find(|known| known.0 == kind)
+            .unwrap_or_else(|| panic!("{name} renders a {kind}: add it here"));
         let (group, version) = object["apiVersion"].as_str().unwrap().rsplit_once('/').unwrap_or(("", "v1"));
         let resource = Resource::new(group, version, plural, kind);
         if *everywhere || serves(site, &resource).await {

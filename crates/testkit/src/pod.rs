@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::site::{Site, core};
 use crate::eventually;
+use crate::site::{Site, core};
 
 /// A running container. It ends when this is dropped.
 pub struct Pod {
@@ -86,9 +86,9 @@ impl Pod {
     pub async fn ready(&mut self) {
         for probe in ["livenessProbe", "readinessProbe"] {
             let get = &self.container[probe]["httpGet"];
-            let port = items(&self.container["ports"])
-                .find(|port| port["name"] == get["port"])
-                .unwrap_or_else(|| panic!("{probe} asks at the port {}, which is none of the container's", get["port"]));
+            let port = items(&self.container["ports"]).find(|port| port["name"] == get["port"]).unwrap_or_else(|| {
+                panic!("{probe} asks at the port {}, which is none of the container's", get["port"])
+            });
             let scheme = get["scheme"].as_str().unwrap_or("HTTP").to_lowercase();
             let url = format!("{scheme}://127.0.0.1:{}{}", port["containerPort"], get["path"].as_str().unwrap());
             // As a kubelet does, which does not look at certificates.
@@ -134,7 +134,8 @@ async fn files(site: &Site, namespace: &str, volume: &Value) -> BTreeMap<String,
     }
     for (kind, name, wanted) in sources {
         let object = site.get(&core(&format!("{}s", kind.to_lowercase())), namespace, name).await;
-        let object = object.unwrap_or_else(|| panic!("a volume wants the {kind} {namespace}/{name}, which is not there"));
+        let object =
+            object.unwrap_or_else(|| panic!("a volume wants the {kind} {namespace}/{name}, which is not there"));
         let content = |text: &str| match kind {
             "secret" => STANDARD.decode(text).unwrap(),
             _ => text.as_bytes().to_vec(),

@@ -39,7 +39,9 @@ fn least() -> Value {
 
 /// `kind/name` → the object without what the release adds.
 fn bare(objects: impl IntoIterator<Item = Value>) -> BTreeMap<String, Value> {
-    let name = |object: &Value| format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+    let name = |object: &Value| {
+        format!("{}/{}", object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap())
+    };
     let strip = |mut object: Value| {
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.remove("labels");
@@ -275,14 +277,12 @@ async fn a_bind_between_two_charts() {
     let live = deployment(&provider, NAMESPACE, "kube-bind-backend").await;
     let program = |name| (Path::new(PROGRAM), name);
     let mut backend_pod =
-        Pod::start(&provider, &live, "backend-0", folder.path(), program("kube-bind-backend"), &backend_kubeconfig).await;
+        Pod::start(&provider, &live, "backend-0", folder.path(), program("kube-bind-backend"), &backend_kubeconfig)
+            .await;
     backend_pod.ready().await;
     provider.apply(&crds(), &service.crd()).await;
-    let at_provider = Person {
-        program: PROGRAM.into(),
-        home: folder.path().to_owned(),
-        kubeconfig: provider.kubeconfig.clone(),
-    };
+    let at_provider =
+        Person { program: PROGRAM.into(), home: folder.path().to_owned(), kubeconfig: provider.kubeconfig.clone() };
     let _ = at_provider.bind(&["provider", "offer", &service.crd_name()], "").await.ok();
     provider.apply(&ours("apiserviceexporttemplates", "APIServiceExportTemplate"), &service.template()).await;
     let operating = operator::start(provider.api.clone(), service.clone(), shutdown.clone());
@@ -290,7 +290,8 @@ async fn a_bind_between_two_charts() {
     // The consumer's cluster.
     let port = free_port().await;
     let agent_values = json!({"port": port});
-    let said = helm_at(&helm, &consumer, "install", "konnector", &agent_values, &["--create-namespace"]).await.ok().stdout;
+    let said =
+        helm_at(&helm, &consumer, "install", "konnector", &agent_values, &["--create-namespace"]).await.ok().stdout;
     assert!(said.contains("kubectl bind https://"), "{said}");
     let names = consumer.names(&policies()).await;
     assert!(names.contains(&"/kube-bind.only-ours".to_owned()), "a cluster with policies gets ours: {names:?}");
