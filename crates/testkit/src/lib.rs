@@ -6,6 +6,7 @@
 //!        ▼
 //!   World ──► Provider: Site + backend + operator      Site: an API server that can stop and come back
 //!        └──► Consumer: Site + agent                   program, typed: kubectl-bind and kubectl, typed and answered
+//!                                                      kubelet: runs what a Deployment says
 //! ```
 //!
 //! A scenario never asks what kind of API server it runs on, nor which API it is about.
@@ -13,9 +14,15 @@
 // Tests panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod audit;
 pub mod daemon;
+pub mod fault;
+pub mod helm;
 pub mod https;
+pub mod kubelet;
+pub mod install;
 pub mod operator;
+pub mod pod;
 pub mod program;
 pub mod real;
 pub mod rights;

@@ -1,7 +1,7 @@
 //! Which rights identities have, and which they use.
 //!
 //! ```text
-//!   API server ──every decision──► Record ──uses──┐
+//!   API server ──every decision──► Record ──uses──┐   (a real one by its audit log, crate::audit)
 //!                                                 ├──► compare ──► Findings: needless, refused, by default
 //!   Roles and bindings ──looked at all the time──► Witness ──grants──┘
 //! ```
@@ -10,6 +10,7 @@
 //! it away fails the scenario. Called by the scenario about rights.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use kube_client::resource::Resource;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::task::JoinHandle;
+
+use crate::audit::Tail;
 
 const LOOK: Duration = Duration::from_millis(40);
 const MASTERS: &str = "system:masters";
@@ -51,6 +54,7 @@ pub struct Use {
 #[derive(Default)]
 pub struct Record {
     uses: Mutex<BTreeSet<Use>>,
+    audit: Option<Mutex<Tail>>,
 }
 
 impl AccessLog for Record {
@@ -78,8 +82,16 @@ impl AccessLog for Record {
 }
 
 impl Record {
+    /// Takes the audit log of a kube-apiserver as source, from a position on.
+    pub(crate) fn follow(&mut self, log: &Path, from: u64) {
+        self.audit = Some(Mutex::new(Tail::new(log, from)));
+    }
+
     /// What users with this property asked for.
     pub fn uses(&self, of: impl Fn(&str) -> bool) -> Vec<Use> {
+        if let Some(audit) = &self.audit {
+            self.uses.lock().extend(audit.lock().read());
+        }
         self.uses.lock().iter().filter(|used| of(&used.user)).cloned().collect()
     }
 }
@@ -273,6 +285,8 @@ pub fn compare(grants: &Grants, uses: &[Use], plain: &dyn Fn(&str) -> String) ->
         let allowing: BTreeSet<String> =
             grants.iter().filter(|(grant, names)| grant.allows(names, asked)).map(|(grant, _)| of(grant)).collect();
         match allowing.len() {
+            // A right that a Role could have rested on.
+            0 if asked.granted => {}
             0 => drop(findings.by_default.insert(what)),
             1 => findings.needed.extend(allowing.clone()),
             _ => {}

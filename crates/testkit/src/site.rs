@@ -1,5 +1,8 @@
 //! An API server of one side that can stop and come back with its data on the same port, and an administrator's hands on
-//! it. In: a folder. Out: a kubeconfig, and short calls that panic with the object's name when they fail.
+//! it. In: a folder and the side. Out: a kubeconfig, and short calls that panic with the object's name when they fail.
+//!
+//! Which kind of API server a side has is decided here and nowhere else, by `KUBE_BIND_TEST_PAIRING=<provider>/<consumer>`,
+//! where each is `embedded` (the control plane in this process, the default) or `real` ([`crate::real`]).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,13 +17,31 @@ use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
 
+use crate::real::pool::{self, Loan};
 use crate::rights::Record;
 
+/// Names the kinds of API servers.
+const PAIRING: &str = "KUBE_BIND_TEST_PAIRING";
 const ADMIN: FieldManager = FieldManager("scenario");
+
+/// A side of kube-bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Offers.
+    Provider,
+    /// Binds.
+    Consumer,
+}
+
+/// What answers.
+enum Server {
+    Embedded { folder: PathBuf, address: SocketAddr, running: Option<ControlPlane> },
+    Real(Option<Loan>),
+}
 
 /// An API server.
 pub struct Site {
-    /// Name of the logical cluster.
+    /// Name of the logical cluster, and of the site.
     pub cluster: String,
     /// Administrator's kubeconfig.
     pub kubeconfig: PathBuf,
@@ -28,9 +49,7 @@ pub struct Site {
     pub api: Api,
     /// What others asked for.
     pub record: Arc<Record>,
-    folder: PathBuf,
-    address: SocketAddr,
-    running: Option<ControlPlane>,
+    server: Server,
 }
 
 /// Objects of the core group that scenarios look at.
@@ -67,40 +86,68 @@ pub fn bindings() -> Resource {
 }
 
 impl Site {
-    /// Starts one.
-    pub async fn start(folder: &Path, cluster: &str) -> Self {
+    /// Starts one, or takes one from the pool.
+    pub async fn start(folder: &Path, cluster: &str, side: Side) -> Self {
         // An error means that it is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::fs::create_dir_all(folder).unwrap();
-        let record = Arc::<Record>::default();
-        let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster, &record).await;
-        let address = running.url().trim_start_matches("https://").parse().unwrap();
-        let text = running.admin_kubeconfig(cluster);
+        let mut record = Record::default();
+        let (text, record, server) = if is_real(side) {
+            let loan = pool::take(cluster).await;
+            record.follow(&loan.cluster().folder().join("audit.log"), loan.audit_from);
+            (loan.cluster().admin_kubeconfig(), Arc::new(record), Server::Real(Some(loan)))
+        } else {
+            let record = Arc::new(record);
+            let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster, &record).await;
+            let address = running.url().trim_start_matches("https://").parse().unwrap();
+            let text = running.admin_kubeconfig(cluster);
+            let server = Server::Embedded { folder: folder.to_owned(), address, running: Some(running) };
+            (text, record, server)
+        };
         let kubeconfig = folder.join("admin.kubeconfig");
         std::fs::write(&kubeconfig, &text).unwrap();
         let api = Api::new(connect::from_kubeconfig(&text, None).await.unwrap().client, cluster);
-        Self {
-            cluster: cluster.to_owned(),
-            kubeconfig,
-            api,
-            record,
-            folder: folder.to_owned(),
-            address,
-            running: Some(running),
-        }
+        Self { cluster: cluster.to_owned(), kubeconfig, api, record, server }
     }
 
     /// Stops it; clients get refused connections.
     pub async fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.shutdown().await;
+        match &mut self.server {
+            Server::Embedded { running, .. } => {
+                if let Some(running) = running.take() {
+                    running.shutdown().await;
+                }
+            }
+            Server::Real(loan) => loan.as_mut().unwrap().cluster_mut().stop_apiserver().await,
         }
     }
 
     /// Brings it back.
     pub async fn restart(&mut self) {
-        assert!(self.running.is_none(), "{} runs already", self.cluster);
-        self.running = Some(run(&self.folder, self.address, &self.cluster, &self.record).await);
+        match &mut self.server {
+            Server::Embedded { folder, address, running } => {
+                assert!(running.is_none(), "{} runs already", self.cluster);
+                *running = Some(run(folder, *address, &self.cluster, &self.record).await);
+            }
+            Server::Real(loan) => loan.as_mut().unwrap().cluster_mut().start_apiserver().await,
+        }
+    }
+
+    /// Old revisions are forgotten, where the API server's store is one that forgets when told.
+    pub async fn compact(&mut self) {
+        match &mut self.server {
+            // Its log is compacted when it likes.
+            Server::Embedded { .. } => {}
+            Server::Real(loan) => loan.as_mut().unwrap().cluster_mut().compact().await,
+        }
+    }
+
+    /// Nobody needs it any more.
+    pub async fn end(&mut self) {
+        match &mut self.server {
+            Server::Embedded { .. } => self.stop().await,
+            Server::Real(loan) => drop(loan.take()),
+        }
     }
 
     /// The administrator's setup of the stage.
@@ -111,7 +158,12 @@ impl Site {
     /// A kubeconfig with a token of this site.
     #[must_use]
     pub fn kubeconfig_with(&self, user: &str, token: &str) -> String {
-        cluster::kubeconfig(self.running.as_ref().unwrap(), &self.cluster, user, token)
+        match &self.server {
+            Server::Embedded { running, .. } => {
+                cluster::kubeconfig(running.as_ref().unwrap(), &self.cluster, user, token)
+            }
+            Server::Real(loan) => loan.as_ref().unwrap().cluster().token_kubeconfig(user, cluster::NAMESPACE, token),
+        }
     }
 
     /// An object, if it is there.
@@ -176,6 +228,20 @@ impl Site {
     /// Makes a namespace.
     pub async fn namespace(&self, name: &str) {
         self.apply(&core("namespaces"), &json!({"metadata": {"name": name}})).await;
+    }
+}
+
+/// Whether a side has real API servers in this run.
+fn is_real(side: Side) -> bool {
+    let pairing = std::env::var(PAIRING).unwrap_or_else(|_| "embedded/embedded".to_owned());
+    let kinds = pairing.split_once('/').map(|(provider, consumer)| match side {
+        Side::Provider => provider,
+        Side::Consumer => consumer,
+    });
+    match kinds {
+        Some("embedded") => false,
+        Some("real") => true,
+        _ => panic!("{PAIRING} is {pairing:?}; it should be <provider>/<consumer>, each embedded or real"),
     }
 }
 

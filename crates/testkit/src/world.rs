@@ -9,20 +9,23 @@ use std::time::Duration;
 
 use backend::config::KubeSource;
 use backend::identity::oidc::OidcConfig;
+use contract::rbac::backend::LEASE;
 use kube_bind::issuer::{self, Issuer, SigningKey};
 use kube_bind::stage::{Login, cluster};
 use kube_bind_api::Isolation;
 use kube_bind_api::constants::KONNECTOR;
+use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::fault::FaultProxy;
 use crate::program::{Ended, Person};
 use crate::service::Service;
-use crate::site::{Site, bindings, crds, ours};
-use crate::{eventually, operator};
+use crate::site::{Side, Site, bindings, crds, ours};
+use crate::{eventually, install, operator};
 
 /// Members of this group may bind.
 const GROUP: &str = "developers";
@@ -63,6 +66,10 @@ pub struct Provider {
     pub server: String,
     /// Its name for people.
     pub pretty_name: String,
+    /// What stands before the API server for its consumers, in a world with faults.
+    pub faults: Option<FaultProxy>,
+    /// What stands before the API server for its backend, in a world with faults.
+    pub backend_faults: Option<FaultProxy>,
     config: backend::Config,
     backend: Running,
     operator: Running,
@@ -76,6 +83,8 @@ pub struct Consumer {
     pub person: Person,
     /// Kubeconfig of the agent's ServiceAccount.
     pub agent_kubeconfig: String,
+    /// What stands before the API server for the agent, in a world with faults.
+    pub faults: Option<FaultProxy>,
     agent: Running,
 }
 
@@ -91,11 +100,37 @@ pub struct World {
     /// The consumers.
     pub consumers: Vec<Consumer>,
     shutdown: CancellationToken,
+    faulty: bool,
 }
 
 impl World {
     /// One provider with `service`, one consumer; `program` is `kube-bind`.
     pub async fn new(program: &str, service: Service) -> Self {
+        let mut world = Self::without_consumer(program, service).await;
+        world.add_consumer().await;
+        world
+    }
+
+    /// The same with nothing of ours in the consumer's cluster.
+    pub async fn without_agent(program: &str, service: Service) -> Self {
+        let mut world = Self::without_consumer(program, service).await;
+        world.add_bare_consumer().await;
+        world
+    }
+
+    async fn without_consumer(program: &str, service: Service) -> Self {
+        Self::start(program, service, false).await
+    }
+
+    /// [`World::new`] with a [`FaultProxy`] before every API server: for the agent (`consumers[_].faults`), for what the
+    /// provider's credentials open (`providers[_].faults`) and for the backend (`providers[_].backend_faults`).
+    pub async fn with_faults(program: &str, service: Service) -> Self {
+        let mut world = Self::start(program, service, true).await;
+        world.add_consumer().await;
+        world
+    }
+
+    async fn start(program: &str, service: Service, faulty: bool) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
@@ -119,10 +154,13 @@ impl World {
         let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
         let program = PathBuf::from(program);
         let mut world =
-            Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown };
+            Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown, faulty };
         world.add_provider(service).await;
-        world.add_consumer().await;
         world
+    }
+
+    async fn proxy(&self, kubeconfig: &str) -> Option<FaultProxy> {
+        if self.faulty { Some(FaultProxy::start(kubeconfig).await) } else { None }
     }
 
     /// Where files of the scenario may lie.
@@ -151,13 +189,17 @@ impl World {
     pub async fn add_provider(&mut self, service: Service) {
         let number = self.providers.len() + 1;
         let name = format!("provider{number}");
-        let site = Site::start(&self.folder.path().join(&name), &name).await;
-        let setup = site.setup().await;
-        setup
-            .provider(&apimachinery::yaml::write(&service.crd()), &apimachinery::yaml::write(&service.template()))
-            .await
-            .unwrap();
-        let token = setup.token(cluster::NAMESPACE, cluster::BACKEND).await.unwrap();
+        let site = Site::start(&self.folder.path().join(&name), &name, Side::Provider).await;
+        let token = install::provider(&site, self.folder.path(), &service).await;
+        if service.cluster_scoped && !service.isolated {
+            // What is cluster-scoped at the provider needs roles of its own.
+            let admin = Person {
+                program: self.program.clone(),
+                home: self.folder.path().to_owned(),
+                kubeconfig: site.kubeconfig.clone(),
+            };
+            let _ = admin.bind(&["provider", "offer", &service.crd_name()], "").await.ok();
+        }
         let listen = free_port().await;
         let server = format!("http://{listen}");
         let client = issuer::Client {
@@ -168,8 +210,13 @@ impl World {
         };
         self.issuer.register(client.clone());
         let pretty_name = format!("Provider {number} Inc.");
+        let kubeconfig = site.kubeconfig_with("backend", &token);
+        let faults = self.proxy(&kubeconfig).await;
+        let backend_faults = self.proxy(&kubeconfig).await;
         let config = backend::Config {
-            kube: KubeSource::Text(site.kubeconfig_with("backend", &token)),
+            kube: KubeSource::Text(backend_faults.as_ref().map_or(kubeconfig.clone(), |p| p.kubeconfig(&kubeconfig))),
+            external_address: faults.as_ref().map(FaultProxy::url),
+            external_ca: faults.as_ref().map(FaultProxy::ca_pem),
             listen,
             external_url: Some(Url::parse(&server).unwrap()),
             pretty_name: pretty_name.clone(),
@@ -182,6 +229,11 @@ impl World {
             }),
             isolation: if service.isolated { Isolation::Namespaced } else { Isolation::Prefixed },
             signing_key: Some(format!("the signing key of {name}, long enough").into_bytes()),
+            lease: Some(backend::Lease {
+                namespace: cluster::NAMESPACE.to_owned(),
+                name: LEASE.to_owned(),
+                identity: "scenario".to_owned(),
+            }),
             ..backend::Config::default()
         };
         let mut provider = Provider {
@@ -189,11 +241,14 @@ impl World {
             service,
             server,
             pretty_name,
+            faults,
+            backend_faults,
             config,
             backend: Running::default(),
             operator: Running::default(),
         };
         provider.start_backend().await;
+        provider.open().await;
         provider.start_operator();
         self.providers.push(provider);
     }
@@ -222,19 +277,29 @@ impl World {
 
     /// One more consumer.
     pub async fn add_consumer(&mut self) {
+        let mut consumer = self.bare_consumer().await;
+        let token = install::consumer(&consumer.site, self.folder.path()).await;
+        let kubeconfig = consumer.site.kubeconfig_with(KONNECTOR, &token);
+        consumer.faults = self.proxy(&kubeconfig).await;
+        consumer.agent_kubeconfig = consumer.faults.as_ref().map_or(kubeconfig.clone(), |p| p.kubeconfig(&kubeconfig));
+        consumer.start_agent().await;
+        self.consumers.push(consumer);
+    }
+
+    /// One more consumer, with nothing of ours in its cluster.
+    pub async fn add_bare_consumer(&mut self) {
+        let consumer = self.bare_consumer().await;
+        self.consumers.push(consumer);
+    }
+
+    async fn bare_consumer(&self) -> Consumer {
         let name = format!("consumer{}", self.consumers.len() + 1);
         let folder = self.folder.path().join(&name);
-        let site = Site::start(&folder, &name).await;
-        let setup = site.setup().await;
-        setup.consumer().await.unwrap();
-        let token = setup.token(cluster::NAMESPACE, KONNECTOR).await.unwrap();
+        let site = Site::start(&folder, &name, Side::Consumer).await;
         let person =
             Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
         std::fs::create_dir_all(&person.home).unwrap();
-        let agent_kubeconfig = site.kubeconfig_with(KONNECTOR, &token);
-        let mut consumer = Consumer { site, person, agent_kubeconfig, agent: Running::default() };
-        consumer.start_agent().await;
-        self.consumers.push(consumer);
+        Consumer { site, person, agent_kubeconfig: String::new(), faults: None, agent: Running::default() }
     }
 
     /// Binds what a provider offers in the consumer, as a person does: browser, login, consent, bind; claims accepted.
@@ -298,10 +363,10 @@ impl World {
         for provider in &mut self.providers {
             provider.operator.stop().await;
             provider.backend.stop().await;
-            provider.site.stop().await;
+            provider.site.end().await;
         }
         for consumer in &mut self.consumers {
-            consumer.site.stop().await;
+            consumer.site.end().await;
         }
         self.shutdown.cancel();
     }
@@ -324,6 +389,20 @@ impl Provider {
             }
         }));
         answers.await.unwrap();
+    }
+
+    /// Waits until people may bind: the replica that leads writes that down, after it answers already.
+    async fn open(&self) {
+        let reviews = Resource::new("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview");
+        let body = json!({
+            "apiVersion": reviews.api_version(), "kind": reviews.kind, "metadata": {},
+            "spec": {"user": "somebody", "groups": [GROUP], "resourceAttributes": {"verb": "bind", "group": kube_bind_api::GROUP}},
+        });
+        eventually("people may bind", async || {
+            let answer = self.site.api.create(&reviews, None, &body).await.map_err(|error| error.to_string())?;
+            if answer["status"]["allowed"] == true { Ok(()) } else { Err(answer["status"].to_string()) }
+        })
+        .await;
     }
 
     /// Stops the backend.

@@ -28,6 +28,7 @@
 mod binaries;
 mod certificates;
 mod etcd;
+pub mod pool;
 mod process;
 mod server;
 
