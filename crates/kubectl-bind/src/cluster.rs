@@ -41,7 +41,11 @@ impl Cluster {
                 let reason = "KUBECONFIG is not set and there is no ~/.kube/config".to_owned();
                 return Err(CliError::NoKubeconfig { side, reason });
             }
-            None => connect::from_environment(common.context.as_deref()).await,
+            None => match only_file() {
+                // The usual rules would lead there too, but would tell of places that nobody has named.
+                Some(path) => connect::from_file(&path, common.context.as_deref()).await,
+                None => connect::from_environment(common.context.as_deref()).await,
+            },
         };
         let connection = connection.map_err(|error| CliError::NoKubeconfig { side, reason: error.to_string() })?;
         Ok(Self::new(connection, side))
@@ -168,6 +172,13 @@ impl Cluster {
         }
         Ok(missing)
     }
+}
+
+/// The file in `KUBECONFIG`, if it names one and no more.
+fn only_file() -> Option<std::path::PathBuf> {
+    let paths = std::env::var_os("KUBECONFIG")?;
+    let mut paths = std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty());
+    paths.next().filter(|_| paths.next().is_none())
 }
 
 /// Whether there is anything for a kubeconfig to come from.

@@ -14,6 +14,7 @@ use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
 
 use super::consent::picture;
+use super::golden::{self, Mask};
 
 fn rbac(plural: &str, kind: &str) -> Resource {
     Resource::new("rbac.authorization.k8s.io", "v1", plural, kind)
@@ -246,6 +247,8 @@ async fn a_schema_that_no_api_server_takes_fails_the_bind_and_leaves_nothing() {
     world.consumer().start_agent().await;
     let ended = binding.await.unwrap().refused(&["consumer", "cannot be connected", &service.crd_name()]);
     assert!(!ended.stdout.contains("Added APIs"), "{ended:?}");
+    let said = Mask::of(&world).apply(&ended.stderr);
+    golden::check("transcripts/bad-input-a-schema-that-is-refused.txt", &said);
     assert_eq!(names_left(&picture(&world.consumers[0].site).await), names_left(&before));
     world.end().await;
 }
