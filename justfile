@@ -30,6 +30,10 @@ test-clients:
 kubernetes:
     ./scripts/kubernetes
 
+# The scenarios on real API servers on both sides and on one, with a matrix at the end; FILTER plays some of them.
+test-real *FILTER:
+    ./scripts/test-real {{FILTER}}
+
 # Pages in headless Chromium, with screenshots under target/screenshots.
 test-browser:
     ./scripts/browser
