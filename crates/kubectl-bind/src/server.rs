@@ -149,7 +149,8 @@ impl ProviderServer {
         let (Some((_, namespace)), Some(token)) = (endpoint(kubeconfig), token(kubeconfig)) else { return };
         let body = json!({"namespace": namespace});
         let answer = self.call::<Value>(Method::POST, "api/release", &[], Some(&token), Some(&body)).await;
-        if answer.is_err() {
+        // A refusal means that the credential opens nothing any more: the contract has ended already.
+        if matches!(&answer, Err(error) if !matches!(error, CliError::Refused { .. })) {
             eprintln!(
                 "At the provider a contract without any API may be left (namespace {namespace}); the next bind uses it."
             );
