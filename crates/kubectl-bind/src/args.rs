@@ -283,5 +283,8 @@ pub(crate) enum ProviderAction {
     Offer {
         /// Name of the CustomResourceDefinition
         crd: String,
+        /// Let several consumers have a cluster-scoped kind, though RBAC cannot keep them apart
+        #[arg(long)]
+        shared: bool,
     },
 }

@@ -251,6 +251,7 @@ pub(crate) mod kinds {
         bindings: "kube-bind.io" "v1alpha2" "apiservicebindings" "APIServiceBinding";
         requests: "kube-bind.io" "v1alpha2" "apiserviceexportrequests" "APIServiceExportRequest";
         exports: "kube-bind.io" "v1alpha2" "apiserviceexports" "APIServiceExport";
+        templates: "kube-bind.io" "v1alpha2" "apiserviceexporttemplates" "APIServiceExportTemplate";
         bound_schemas: "kube-bind.io" "v1alpha2" "boundschemas" "BoundSchema";
         cluster_bindings: "kube-bind.io" "v1alpha2" "clusterbindings" "ClusterBinding";
         mapped_namespaces: "kube-bind.io" "v1alpha2" "apiservicenamespaces" "APIServiceNamespace";

@@ -5,6 +5,7 @@ pub(crate) mod bind;
 pub(crate) mod catalogue;
 pub(crate) mod claims;
 pub(crate) mod login;
+pub(crate) mod offer;
 pub(crate) mod provider;
 pub(crate) mod status;
 pub(crate) mod unbind;
