@@ -5,6 +5,7 @@
 //!                                                                         ├──► claimed  (which objects, by name)
 //!   CRD ◄──► schema ◄──► BoundSchema                                      └──► safety   (what may cross)
 //!   consumer key ◄──► names ◄──► provider key            identity: whose contract is it
+//!   version, image ──► install ──► everything that the agent needs in a cluster
 //! ```
 //!
 //! Callers are the agent, the backend and the CLI. Nothing here does IO, reads a clock or draws a random number, and
@@ -14,6 +15,7 @@ pub mod claimed;
 pub mod claims;
 pub mod consent;
 pub mod identity;
+pub mod install;
 pub mod names;
 pub mod rbac;
 pub mod safety;

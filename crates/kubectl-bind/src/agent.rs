@@ -1,16 +1,27 @@
-//! The agent in the consumer cluster: whether one lives (its Lease tells), and installing one where there is none.
+//! The agent in the consumer cluster: whether one lives (its Lease tells), and installing or upgrading it. What is to be
+//! done is decided by [`crate::install`]; this does it, waits, and says what was done.
 
 use std::time::Duration;
 
+use contract::install::{self as wanted, VERSION};
 use jiff::Timestamp;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR, KONNECTOR_LEASE};
-use serde_json::{Value, json};
+use kube_bind_api::{GroupResource, StatedClaim};
+use kube_client::api::ListQuery;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::args::AgentArgs;
-use crate::changes::Changes;
-use crate::cluster::{Cluster, kinds, text};
+use crate::binder::{condition, served_resource};
+use crate::changes::{Changes, resource};
+use crate::cluster::{Cluster, Permission, kinds, text};
 use crate::errors::CliError;
+use crate::install::{self, Deploy, Found, Plan};
+use crate::rights;
+use crate::served::Served;
+
+/// How long our CRDs may take to be established.
+const ESTABLISHED: Duration = Duration::from_secs(60);
 
 /// The state of the agent's Lease.
 pub(crate) struct Heartbeat {
@@ -34,23 +45,129 @@ pub(crate) async fn heartbeat(consumer: &Cluster) -> Result<Option<Heartbeat>, C
     }))
 }
 
-/// Makes sure that an agent lives, or says what to run. A Lease that is renewed while we look counts too, whatever the
-/// clocks say.
-pub(crate) async fn ensure(changes: &mut Changes, consumer: &Cluster, args: &AgentArgs) -> Result<(), CliError> {
-    let before = heartbeat(consumer).await?;
-    if before.as_ref().is_some_and(|lease| lease.fresh) {
+/// What is there of the agent.
+pub(crate) struct Look {
+    pub(crate) served: Served,
+    found: Vec<Found>,
+    deployment: Option<Value>,
+    lease: Option<Heartbeat>,
+}
+
+impl Look {
+    /// Reads everything that the decisions need.
+    pub(crate) async fn at(consumer: &Cluster) -> Result<Self, CliError> {
+        let served = Served::ask(consumer).await?;
+        served.enough(&consumer.server)?;
+        let mut desired = wanted::objects(VERSION);
+        if served.policies {
+            desired.extend(wanted::policies(VERSION));
+        }
+        let mut found = Vec::new();
+        for desired in desired {
+            let place = (text(&desired, "/metadata/namespace"), text(&desired, "/metadata/name"));
+            let live = consumer.get(&resource(&desired)?, place.0, place.1).await?;
+            found.push(Found { desired, live });
+        }
+        let deployment = match served.deployments {
+            true => consumer.get(&kinds::deployments(), CONSUMER_NAMESPACE, KONNECTOR).await?,
+            false => None,
+        };
+        Ok(Self { served, found, deployment, lease: heartbeat(consumer).await? })
+    }
+
+    fn alive(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.fresh)
+    }
+
+    fn plan(&self) -> Result<Plan, CliError> {
+        install::plan(&self.found, self.deployment.as_ref(), VERSION)
+    }
+
+    /// `None` where no Deployment can or shall be.
+    fn deploy(&self, args: &AgentArgs) -> Option<Deploy> {
+        let possible = self.served.deployments && !args.skip_konnector;
+        let desired = || wanted::deployment(VERSION, None);
+        possible.then(|| {
+            install::deploy(self.deployment.as_ref(), &desired(), args.konnector_image.as_deref(), self.alive())
+        })
+    }
+
+    /// What a person needs for what is to be written.
+    pub(crate) fn permissions(&self, args: &AgentArgs) -> Vec<Permission> {
+        let plan = self.plan().unwrap_or_default();
+        let mut objects = plan.write;
+        if let (None, Some(Deploy::Write(deployment, _))) = (plan.newer, self.deploy(args)) {
+            objects.push(deployment);
+        }
+        let there = |object: &Value| {
+            let same = |found: &&Found| install::named(&found.desired) == install::named(object);
+            match self.found.iter().find(same) {
+                Some(found) => found.live.is_some(),
+                None => self.deployment.is_some(),
+            }
+        };
+        install::permissions(objects.iter().map(|object| (object, there(object))))
+    }
+}
+
+/// Makes sure that the agent is installed as this version needs it and lives, or says what to run.
+pub(crate) async fn ensure(changes: &mut Changes, consumer: &Cluster, args: &AgentArgs) -> Result<Served, CliError> {
+    let look = Look::at(consumer).await?;
+    let plan = look.plan()?;
+    let mut written = Vec::new();
+    for object in &plan.write {
+        if changes.ensure(consumer, object).await?.1 {
+            written.push(install::named(object));
+        }
+    }
+    for found in &look.found {
+        if text(&found.desired, "/kind") == "CustomResourceDefinition" {
+            established(consumer, text(&found.desired, "/metadata/name")).await?;
+        }
+    }
+    let mut notes = plan.notes;
+    notes.extend(look.served.note());
+    let mut installed = false;
+    let deploy = if plan.newer.is_some() { None } else { look.deploy(args) };
+    match deploy {
+        Some(Deploy::Write(object, kept)) => {
+            let (now, _) = changes.ensure(consumer, &object).await?;
+            installed = look.deployment.is_none();
+            let revision = |object: &Value| text(object, "/metadata/resourceVersion").to_owned();
+            if look.deployment.as_ref().map(revision) != Some(revision(&now)) {
+                written.push(install::named(&object));
+            }
+            notes.extend(kept);
+        }
+        Some(Deploy::Leave(note)) => notes.push(note),
+        _ => {}
+    }
+    if plan.newer.is_none() {
+        written.extend(refresh(changes, consumer).await?);
+    }
+    if installed {
+        eprintln!("Installed the agent, version {VERSION} (Deployment {CONSUMER_NAMESPACE}/{KONNECTOR}).");
+    } else if let (Some(older), false) = (&plan.older, written.is_empty()) {
+        eprintln!("Upgraded the agent from version {older} to {VERSION}: {}.", written.join(", "));
+    }
+    for note in notes {
+        eprintln!("{note}");
+    }
+    answer(changes, consumer, args, &look).await?;
+    Ok(look.served)
+}
+
+/// Waits until an agent answers. A Lease that is renewed while we look counts too, whatever the clocks say.
+async fn answer(changes: &mut Changes, consumer: &Cluster, args: &AgentArgs, look: &Look) -> Result<(), CliError> {
+    if look.alive() {
         return Ok(());
     }
-    let none = |waited: String| CliError::NoAgent { server: consumer.server.clone(), waited };
-    if !args.skip_konnector && consumer.get(&kinds::deployments(), CONSUMER_NAMESPACE, KONNECTOR).await?.is_none() {
-        if !consumer.serves(&kinds::deployments()).await? {
-            return Err(none(", and the cluster runs no pods, so none can be installed".to_owned()));
-        }
-        changes.ensure(consumer, &deployment(args.konnector_image.as_deref())).await?;
-        eprintln!("Installed the agent (Deployment {CONSUMER_NAMESPACE}/{KONNECTOR}).");
+    let outside = args.skip_konnector || !look.served.deployments;
+    if outside {
+        eprintln!("No agent answers, and none is installed. Run one within {} s:\n{OUTSIDE}", args.wait);
     }
     let deadline = Instant::now() + Duration::from_secs(args.wait);
-    let first = before.map(|lease| lease.renewed).unwrap_or_default();
+    let first = look.lease.as_ref().map(|lease| lease.renewed.as_str()).unwrap_or_default();
     while Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = heartbeat(consumer).await?;
@@ -58,38 +175,108 @@ pub(crate) async fn ensure(changes: &mut Changes, consumer: &Cluster, args: &Age
             return Ok(());
         }
     }
-    Err(none(format!(" after {} s", args.wait)))
+    // Whoever starts an agent now must find its account, and images take their time.
+    changes.keep();
+    let mut waited = format!(" after {} s", args.wait);
+    if !look.served.deployments {
+        waited.push_str(", and the cluster runs no pods");
+    }
+    let how = if outside {
+        format!("What it needs in the cluster is there. Run one anywhere:\n{OUTSIDE}")
+    } else {
+        format!(
+            "Its Deployment {CONSUMER_NAMESPACE}/{KONNECTOR} stays installed; {}. Look at it:\n  \
+             kubectl -n {CONSUMER_NAMESPACE} get pods\n  \
+             kubectl -n {CONSUMER_NAMESPACE} logs deployment/{KONNECTOR}",
+            reason(consumer).await
+        )
+    };
+    Err(CliError::NoAgent { server: consumer.server.clone(), waited, how })
 }
 
-/// The Deployment of the agent.
-pub(crate) fn deployment(image: Option<&str>) -> Value {
-    let image = image.map_or_else(|| format!("kube-bind/konnector:v{}", env!("CARGO_PKG_VERSION")), str::to_owned);
-    let labels = json!({"app.kubernetes.io/name": KONNECTOR});
-    let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": KONNECTOR, "namespace": CONSUMER_NAMESPACE, "labels": labels},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "serviceAccountName": KONNECTOR,
-                    "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-                    "containers": [{
-                        "name": KONNECTOR, "image": image, "args": ["--lease-namespace", CONSUMER_NAMESPACE],
-                        "env": [
-                            {"name": "POD_NAME", "valueFrom": field("metadata.name")},
-                            {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
-                        ],
-                        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-                        "securityContext": {
-                            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
-                        },
-                    }],
-                },
-            },
-        },
-    })
+/// How to run an agent that this command does not install.
+const OUTSIDE: &str =
+    "  kubectl bind konnector --print-kubeconfig > konnector.kubeconfig\n  konnector --kubeconfig konnector.kubeconfig";
+
+/// Why the Deployment has no agent that answers, as far as one can see.
+async fn reason(consumer: &Cluster) -> String {
+    let labels = Some(format!("app.kubernetes.io/name={KONNECTOR}"));
+    let query = ListQuery { labels, ..ListQuery::namespace(CONSUMER_NAMESPACE) };
+    let pods = consumer.list(&kinds::pods(), &query).await.unwrap_or_default();
+    for pod in &pods {
+        let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
+        for state in statuses.into_iter().flatten() {
+            for place in ["/state/waiting", "/lastState/terminated"] {
+                let (reason, message) =
+                    (text(state, &format!("{place}/reason")), text(state, &format!("{place}/message")));
+                if !reason.is_empty() {
+                    let colon = if message.is_empty() { "" } else { ": " };
+                    return format!("pod {}: {reason}{colon}{message}", text(pod, "/metadata/name"));
+                }
+            }
+        }
+    }
+    let deployment = consumer.get(&kinds::deployments(), CONSUMER_NAMESPACE, KONNECTOR).await;
+    let deployment = deployment.ok().flatten().unwrap_or_default();
+    let failed = condition(&deployment, "ReplicaFailure", "message");
+    match (failed, pods.is_empty()) {
+        ("", true) => "it has no pods yet".to_owned(),
+        ("", false) => "its pods do not hold the Lease yet".to_owned(),
+        (failed, _) => failed.to_owned(),
+    }
+}
+
+async fn established(consumer: &Cluster, crd: &str) -> Result<(), CliError> {
+    let deadline = Instant::now() + ESTABLISHED;
+    while Instant::now() < deadline {
+        let there = consumer.get(&kinds::crds(), "", crd).await?;
+        if there.as_ref().is_some_and(|crd| condition(crd, "Established", "status") == "True") {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Err(CliError::NotEstablished { crd: crd.to_owned(), seconds: ESTABLISHED.as_secs() })
+}
+
+/// Brings the rights of bindings that an older version made to this one; says which objects it wrote.
+async fn refresh(changes: &mut Changes, consumer: &Cluster) -> Result<Vec<String>, CliError> {
+    let mut written = Vec::new();
+    for binding in consumer.list(&kinds::bindings(), &ListQuery::default()).await? {
+        let name = text(&binding, "/metadata/name");
+        let bound = binding.pointer("/status/boundSchemas").cloned().unwrap_or_default();
+        let bound: Vec<GroupResource> = serde_json::from_value(bound).unwrap_or_default();
+        let claims = binding.pointer("/spec/permissionClaims").cloned().unwrap_or_default();
+        let claims: Vec<StatedClaim> = serde_json::from_value(claims).unwrap_or_default();
+        if bound.is_empty() || binding.pointer("/metadata/deletionTimestamp").is_some() {
+            continue;
+        }
+        for object in rights::of_binding(name, &bound, &claims) {
+            let live = consumer.get(&resource(&object)?, "", text(&object, "/metadata/name")).await?;
+            // What is not there, or was made by hand, is not ours to mend here.
+            if live.is_some_and(|live| install::is_ours(&live)) && changes.ensure(consumer, &object).await?.1 {
+                written.push(install::named(&object));
+            }
+        }
+    }
+    Ok(written)
+}
+
+/// Makes the policy that keeps a binding's claims where its kind is used, from the CRD that is here.
+pub(crate) async fn keep_where_used(
+    changes: &mut Changes,
+    consumer: &Cluster,
+    binding: &str,
+    bound: &[GroupResource],
+    claims: &[StatedClaim],
+) -> Result<(), CliError> {
+    if claims.is_empty() || !Served::ask(consumer).await?.policies {
+        return Ok(());
+    }
+    let Some(kind) = rights::referring(bound, claims) else { return Ok(()) };
+    let crd = consumer.get(&kinds::crds(), "", &kind.crd_name()).await?;
+    let Some(kind) = crd.as_ref().and_then(served_resource) else { return Ok(()) };
+    for object in rights::where_used(binding, &kind.group, &kind.version, &kind.kind) {
+        changes.ensure(consumer, &object).await?;
+    }
+    Ok(())
 }

@@ -86,10 +86,10 @@ pub(crate) struct DryRun {
 /// The agent in the consumer cluster.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct AgentArgs {
-    /// Leave the agent alone, whether one runs or not
+    /// Install no agent and leave one alone that is; without any it says how to run one
     #[arg(long)]
     pub(crate) skip_konnector: bool,
-    /// Image of the agent, if it has to be installed
+    /// Image of the agent; default: that of this version, or what was chosen before
     #[arg(long, value_name = "IMAGE", hide_short_help = true)]
     pub(crate) konnector_image: Option<String>,
     /// Seconds to wait for the agent, and then for the API
@@ -177,19 +177,29 @@ pub(crate) enum Command {
     /// Print the identity of the consumer cluster: the UID of its namespace kube-system
     ClusterIdentity,
     /// Print the manifests that install the agent, for kubectl apply
-    Konnector {
-        /// Without the Deployment, to run the program konnector yourself
-        #[arg(long)]
-        without_deployment: bool,
-        /// Image of the agent
-        #[arg(long, value_name = "IMAGE")]
-        konnector_image: Option<String>,
-    },
+    Konnector(KonnectorArgs),
     /// For providers: see and change what is offered and who uses it
     Provider {
         #[command(subcommand)]
         action: ProviderAction,
     },
+}
+
+/// What is printed about the agent.
+#[derive(Args, Debug)]
+pub(crate) struct KonnectorArgs {
+    /// Without the Deployment, to run the program konnector yourself
+    #[arg(long)]
+    pub(crate) without_deployment: bool,
+    /// Without the admission policies, for API servers older than Kubernetes 1.30
+    #[arg(long)]
+    pub(crate) without_policies: bool,
+    /// Image of the agent
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) konnector_image: Option<String>,
+    /// Print a kubeconfig of the agent's ServiceAccount instead, for the program konnector outside of the cluster
+    #[arg(long, conflicts_with_all = ["without_deployment", "without_policies", "konnector_image"])]
+    pub(crate) print_kubeconfig: bool,
 }
 
 /// A provider by URL, else the one of the last login.

@@ -22,7 +22,7 @@ use crate::kubeconfig::{endpoint, kubeconfig_of};
 use crate::manifest::Request;
 use crate::rights;
 
-/// How long the provider may take to answer a request, and our CRDs to be established.
+/// How long the provider may take to answer a request.
 const PROVIDER_WAIT: Duration = Duration::from_secs(60);
 /// A phase `Failed` must last this long: the agent may be about to find what it misses.
 const FAILED_FOR: Duration = Duration::from_secs(5);
@@ -60,10 +60,14 @@ impl Bind {
         for request in &self.requests {
             check_name(&request.name)?;
         }
-        let mut missing = self.consumer.missing(&NEEDED).await?;
-        if self.consumer.serves(&kinds::admission_policies()).await? {
-            missing.extend(self.consumer.missing(&NEEDED_FOR_POLICIES).await?);
+        let look = agent::Look::at(&self.consumer).await?;
+        let mut needed = needed(look.served.policies);
+        for permission in look.permissions(&self.agent) {
+            if !needed.contains(&permission) {
+                needed.push(permission);
+            }
         }
+        let missing = self.consumer.missing(&needed).await?;
         if !missing.is_empty() {
             return Err(CliError::MissingPermissions {
                 server: self.consumer.server.clone(),
@@ -182,19 +186,7 @@ impl Bind {
 
     async fn write(&self, changes: &mut Changes) -> Result<Bound, CliError> {
         self.namespace_settled().await?;
-        for object in rights::installation() {
-            changes.ensure(&self.consumer, &object).await?;
-            if text(&object, "/kind") == "CustomResourceDefinition" {
-                self.established(text(&object, "/metadata/name")).await?;
-            }
-        }
-        let policies = self.consumer.serves(&kinds::admission_policies()).await?;
-        if policies {
-            for object in rights::agent_policies() {
-                changes.ensure(&self.consumer, &object).await?;
-            }
-        }
-        agent::ensure(changes, &self.consumer, &self.agent).await?;
+        let served = agent::ensure(changes, &self.consumer, &self.agent).await?;
         let secret = self.write_secret(changes).await?;
         for request in &self.requests {
             self.request(changes, request).await?;
@@ -202,7 +194,7 @@ impl Bind {
             // The agent must have its rights before it sees the binding.
             let bound: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
             let mut objects = rights::of_binding(&request.name, &bound, &claims);
-            if policies && !claims.is_empty() {
+            if served.policies && !claims.is_empty() {
                 objects.splice(0..0, self.where_used(request, &claims).await?);
             }
             for object in objects {
@@ -238,12 +230,8 @@ impl Bind {
     /// The policy for the kind that the claims refer to, as the provider publishes it. The provider may not have published
     /// it yet; without it nothing can be bound anyway.
     async fn where_used(&self, request: &Request, claims: &[StatedClaim]) -> Result<Vec<Value>, CliError> {
-        let referring = claims
-            .iter()
-            .flat_map(|stated| &stated.claim.selector.references)
-            .map(|reference| reference.group_resource());
-        let exported: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
-        let kind = referring.into_iter().find(|kind| exported.contains(kind)).or_else(|| exported.first().cloned());
+        let bound: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
+        let kind = rights::referring(&bound, claims);
         let Some(kind) = kind else { return Ok(Vec::new()) };
         let provider = &self.credential.provider;
         let deadline = Instant::now() + PROVIDER_WAIT;
@@ -373,18 +361,6 @@ impl Bind {
         Ok(())
     }
 
-    async fn established(&self, crd: &str) -> Result<(), CliError> {
-        let deadline = Instant::now() + PROVIDER_WAIT;
-        while Instant::now() < deadline {
-            let there = self.consumer.get(&kinds::crds(), "", crd).await?;
-            if there.as_ref().is_some_and(|crd| condition(crd, "Established", "status") == "True") {
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(CliError::NotEstablished { crd: crd.to_owned(), seconds: PROVIDER_WAIT.as_secs() })
-    }
-
     async fn connected(&self, name: &str) -> Result<(), CliError> {
         let wait = Duration::from_secs(self.agent.wait.max(1));
         let deadline = Instant::now() + wait;
@@ -453,33 +429,27 @@ impl Bind {
     }
 }
 
-/// What a person needs in the consumer cluster to bind.
-const NEEDED: [Permission; 8] = [
-    Permission { verb: "create", group: "", resource: "namespaces", namespace: "" },
-    Permission { verb: "create", group: "", resource: "secrets", namespace: CONSUMER_NAMESPACE },
-    Permission { verb: "create", group: "", resource: "serviceaccounts", namespace: CONSUMER_NAMESPACE },
-    Permission { verb: "create", group: "apiextensions.k8s.io", resource: "customresourcedefinitions", namespace: "" },
-    Permission { verb: "create", group: "rbac.authorization.k8s.io", resource: "clusterroles", namespace: "" },
-    Permission { verb: "create", group: "rbac.authorization.k8s.io", resource: "clusterrolebindings", namespace: "" },
-    Permission { verb: "create", group: "kube-bind.io", resource: "apiservicebindings", namespace: "" },
-    Permission { verb: "patch", group: "kube-bind.io", resource: "apiservicebindings", namespace: "" },
-];
-
-/// And where the API server knows admission policies.
-const NEEDED_FOR_POLICIES: [Permission; 2] = [
-    Permission {
-        verb: "create",
-        group: "admissionregistration.k8s.io",
-        resource: "validatingadmissionpolicies",
-        namespace: "",
-    },
-    Permission {
-        verb: "create",
-        group: "admissionregistration.k8s.io",
-        resource: "validatingadmissionpolicybindings",
-        namespace: "",
-    },
-];
+/// What a person needs in the consumer cluster to bind, beside the agent's installation.
+fn needed(policies: bool) -> Vec<Permission> {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    const ADMISSION: &str = "admissionregistration.k8s.io";
+    let mut kinds = vec![
+        ("", "secrets", CONSUMER_NAMESPACE),
+        (RBAC, "clusterroles", ""),
+        (RBAC, "clusterrolebindings", ""),
+        ("kube-bind.io", "apiservicebindings", ""),
+    ];
+    if policies {
+        kinds.extend([
+            (ADMISSION, "validatingadmissionpolicies", ""),
+            (ADMISSION, "validatingadmissionpolicybindings", ""),
+        ]);
+    }
+    let both = |(group, resource, namespace)| {
+        ["create", "patch"].map(|verb| Permission::new(verb, group, resource, namespace))
+    };
+    kinds.into_iter().flat_map(both).collect()
+}
 
 /// The first served version of a CRD (or of a bound schema, which has the same shape there), as something to list.
 pub(crate) fn served_resource(crd: &Value) -> Option<Resource> {

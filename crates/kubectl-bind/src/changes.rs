@@ -44,6 +44,11 @@ impl Changes {
         }
     }
 
+    /// What was made so far stays, whatever becomes of the rest.
+    pub(crate) fn keep(&mut self) {
+        self.made.clear();
+    }
+
     /// Takes back what was created; says what could not be.
     pub(crate) async fn undo(self) -> Vec<String> {
         let mut left = Vec::new();
@@ -51,7 +56,8 @@ impl Changes {
             let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
             let deleted = cluster.delete(&resource, &object).await;
             // At the provider the contract may have ended already, and everything in it and our credential with it.
-            if matches!(&deleted, Err(CliError::Unauthorized { side, .. } | CliError::Forbidden { side, .. }) if side == "provider") {
+            if matches!(&deleted, Err(CliError::Unauthorized { side, .. } | CliError::Forbidden { side, .. }) if side == "provider")
+            {
                 continue;
             }
             if deleted.is_err() {

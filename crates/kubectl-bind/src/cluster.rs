@@ -2,21 +2,23 @@
 
 use kube_client::api::{Api, FieldManager, ListQuery, Subresource};
 use kube_client::connect::{self, ConnectError, Connection};
-use kube_client::error::{ApiError, Class};
+use kube_client::error::ApiError;
 use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
 
 use crate::args::Common;
 use crate::errors::CliError;
+use crate::patience::Patience;
 
 /// Under this name our applies are recorded.
-const MANAGER: FieldManager = FieldManager("kubectl-bind");
+pub(crate) const MANAGER: FieldManager = FieldManager("kubectl-bind");
 
 /// An API server with its URL and the namespace of the kubeconfig's context.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     api: Api,
+    patience: Patience,
     /// For messages.
     pub(crate) server: String,
     /// The context's namespace; `default` if it names none.
@@ -61,8 +63,18 @@ impl Cluster {
     }
 
     fn new(connection: Connection, side: &str) -> Self {
-        let Connection { client, server, namespace } = connection;
-        Self { api: Api::new(client, side), server: server.trim_end_matches('/').to_owned(), namespace }
+        let Connection { client, server, namespace, .. } = connection;
+        Self {
+            api: Api::new(client, side),
+            patience: Patience::default(),
+            server: server.trim_end_matches('/').to_owned(),
+            namespace,
+        }
+    }
+
+    /// A request that may be repeated, and our sentence when it fails.
+    async fn ask<T>(&self, attempt: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, CliError> {
+        self.patience.ask(attempt).await.result.map_err(|error| self.say(error))
     }
 
     /// Our sentence for a failed request.
@@ -76,12 +88,13 @@ impl Cluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Value>, CliError> {
-        self.api.get_opt(resource, &ObjectKey::new(namespace, name)).await.map_err(|error| self.say(error))
+        let key = ObjectKey::new(namespace, name);
+        self.ask(async || self.api.get_opt(resource, &key).await).await
     }
 
     /// Objects of a kind, everywhere or in one namespace; none when the API server does not know the kind.
     pub(crate) async fn list(&self, resource: &Resource, query: &ListQuery) -> Result<Vec<Value>, CliError> {
-        match self.api.list(resource, query).await {
+        match self.patience.ask(async || self.api.list(resource, query).await).await.result {
             Ok(items) => Ok(items),
             Err(error) if error.is_not_found() => Ok(Vec::new()),
             Err(error) => Err(self.say(error)),
@@ -90,22 +103,43 @@ impl Cluster {
 
     /// Whether the API server serves the kind.
     pub(crate) async fn serves(&self, resource: &Resource) -> Result<bool, CliError> {
-        match self.api.list_page(resource, &ListQuery::default(), 1, None).await {
+        let page = async || self.api.list_page(resource, &ListQuery::default(), 1, None).await;
+        match self.patience.ask(page).await.result {
             Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() || error.class == Class::Throttled => Ok(false),
+            Err(error) if error.is_not_found() => Ok(false),
             Err(error) if error.is_forbidden() => Ok(true),
+            Err(error) => Err(self.say(error)),
+        }
+    }
+
+    /// A discovery document; `None` when the API server does not have it.
+    pub(crate) async fn discovery(&self, path: &str) -> Result<Option<Value>, CliError> {
+        match self.patience.ask(async || self.api.raw_get(path).await).await.result {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(self.say(error)),
         }
     }
 
     /// POSTs a review (an object that is answered, not stored).
     pub(crate) async fn review(&self, resource: &Resource, body: &Value) -> Result<Value, CliError> {
-        self.api.create(resource, None, body).await.map_err(|error| self.say(error))
+        self.ask(async || self.api.create(resource, None, body).await).await
     }
 
     /// Creates by apply; the plain error, because `AlreadyExists` means something to callers.
     pub(crate) async fn create(&self, resource: &Resource, key: &ObjectKey, body: &Value) -> Result<Value, ApiError> {
-        self.api.apply_create_only(resource, key, body, MANAGER).await
+        let create = async || self.api.apply_create_only(resource, key, body, MANAGER).await;
+        let tried = self.patience.ask(create).await;
+        match tried.result {
+            // It was done the first time, and the answer got lost on the way.
+            Err(error) if error.is_conflict() && tried.unsure => {
+                match self.patience.ask(async || self.api.get_opt(resource, key).await).await.result? {
+                    Some(live) if is_ours(&live) => Ok(live),
+                    _ => Err(error),
+                }
+            }
+            result => result,
+        }
     }
 
     /// Applies to the object of that uid.
@@ -116,7 +150,7 @@ impl Cluster {
         body: &Value,
         uid: &str,
     ) -> Result<Value, CliError> {
-        self.api.apply_update_only(resource, key, body, uid, MANAGER).await.map_err(|error| self.say(error))
+        self.ask(async || self.api.apply_update_only(resource, key, body, uid, MANAGER).await).await
     }
 
     pub(crate) async fn merge_patch(
@@ -127,13 +161,14 @@ impl Cluster {
         patch: &Value,
     ) -> Result<Value, CliError> {
         let key = ObjectKey::new(namespace, name);
-        self.api.merge_patch(resource, &key, Subresource::Main, patch, MANAGER).await.map_err(|error| self.say(error))
+        self.ask(async || self.api.merge_patch(resource, &key, Subresource::Main, patch, MANAGER).await).await
     }
 
     /// Deletes exactly this object; gone or replaced already is as good.
     pub(crate) async fn delete(&self, resource: &Resource, object: &Value) -> Result<(), CliError> {
         let key = ObjectKey::new(text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-        match self.api.delete(resource, &key, text(object, "/metadata/uid")).await {
+        let uid = text(object, "/metadata/uid");
+        match self.patience.ask(async || self.api.delete(resource, &key, uid).await).await.result {
             Ok(()) => Ok(()),
             Err(error) if error.is_conflict() => Ok(()),
             Err(error) => Err(self.say(error)),
@@ -189,11 +224,19 @@ fn found_by_environment() -> bool {
 }
 
 /// Something that a user may or may not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Permission {
-    pub(crate) verb: &'static str,
-    pub(crate) group: &'static str,
-    pub(crate) resource: &'static str,
-    pub(crate) namespace: &'static str,
+    verb: String,
+    group: String,
+    resource: String,
+    namespace: String,
+}
+
+impl Permission {
+    pub(crate) fn new(verb: &str, group: &str, resource: &str, namespace: &str) -> Self {
+        let [verb, group, resource, namespace] = [verb, group, resource, namespace].map(str::to_owned);
+        Self { verb, group, resource, namespace }
+    }
 }
 
 impl std::fmt::Display for Permission {
@@ -207,6 +250,12 @@ impl std::fmt::Display for Permission {
         }
         Ok(())
     }
+}
+
+/// Whether we are among those who wrote an object.
+fn is_ours(object: &Value) -> bool {
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    managers.into_iter().flatten().any(|entry| text(entry, "/manager") == MANAGER.0)
 }
 
 /// The text at a JSON pointer, empty if there is none.
@@ -238,6 +287,7 @@ pub(crate) mod kinds {
         namespaces: "" "v1" "namespaces" "Namespace";
         secrets: "" "v1" "secrets" "Secret";
         service_accounts: "" "v1" "serviceaccounts" "ServiceAccount";
+        pods: "" "v1" "pods" "Pod";
         leases: "coordination.k8s.io" "v1" "leases" "Lease";
         deployments: "apps" "v1" "deployments" "Deployment";
         crds: "apiextensions.k8s.io" "v1" "customresourcedefinitions" "CustomResourceDefinition";

@@ -56,6 +56,14 @@ pub(crate) enum CliError {
     MissingPermissions { server: String, missing: String },
     #[error("{side} cluster: you may not {verb} {target}: {message}. Ask the administrator of that cluster")]
     Forbidden { side: String, verb: &'static str, target: String, message: String },
+    #[error(
+        "{side} cluster: cannot {verb} {target}: {message}. The API server does not serve at the moment; run the same command again when it does"
+    )]
+    NotServing { side: String, verb: &'static str, target: String, message: String },
+    #[error(
+        "the {side} cluster {server} cannot be trusted: {reason}. Its certificate is not from the CA in the kubeconfig; if the cluster has a new one, get a new kubeconfig"
+    )]
+    Untrusted { side: String, server: String, reason: String },
     #[error("{side} cluster: cannot {verb} {target}: {message}")]
     Api { side: String, verb: &'static str, target: String, message: String },
 
@@ -114,11 +122,33 @@ pub(crate) enum CliError {
     #[error("provider: there is a request {name} already, for something else. Choose another name with --name")]
     RequestTaken { name: String },
     #[error(
-        "no agent answers in the consumer cluster {server} (Lease kube-bind/kube-bind){waited}. Run one anywhere with a kubeconfig of this cluster:\n  \
-         kubectl bind konnector --without-deployment | kubectl apply -f -\n  \
-         konnector --kubeconfig <file>\nand then the same command again"
+        "no agent answers in the consumer cluster {server} (Lease kube-bind/kube-bind){waited}. {how}\nand then the same command again"
     )]
-    NoAgent { server: String, waited: String },
+    NoAgent { server: String, waited: String, how: String },
+    #[error(
+        "the consumer cluster {server} is too old: its API server ({version}) has no CustomResourceDefinitions of apiextensions.k8s.io/v1. Kubernetes 1.16 is the oldest that can be bound to"
+    )]
+    ServerTooOld { server: String, version: String },
+    #[error(
+        "consumer cluster: {object} is being deleted, and the agent cannot be installed before it is gone. Wait until it is ({look}), then run the same command again"
+    )]
+    InstallationTerminating { object: String, look: String },
+    #[error(
+        "consumer cluster: the agent's installation is of version {newer}, newer than this command ({ours}), and not complete: {missing} is missing. Use kubectl bind of version {newer} or later"
+    )]
+    NewerIncomplete { newer: String, ours: String, missing: String },
+    #[error(
+        "consumer cluster: {object} exists and binds another role, which cannot be changed. Remove it ({delete}) and run the same command again"
+    )]
+    ForeignRoleBinding { object: String, delete: String },
+    #[error(
+        "consumer cluster: there is no ServiceAccount kube-bind/konnector, so there is no kubeconfig for it. Make it first: kubectl bind konnector --without-deployment | kubectl apply --server-side -f -"
+    )]
+    NoAccount,
+    #[error(
+        "consumer cluster: Secret {namespace}/{name} got no token within {seconds} s. Does the cluster's token controller (kube-controller-manager) run?"
+    )]
+    NoToken { namespace: String, name: String, seconds: u64 },
     #[error("consumer cluster: binding {binding} did not get connected within {seconds} s{reason}")]
     NotConnected { binding: String, seconds: u64, reason: String },
     #[error("consumer cluster: binding {binding} cannot be connected: {reason}")]
@@ -159,8 +189,11 @@ pub(crate) enum CliError {
 impl CliError {
     /// A failed request as the user has to read it; `server` is the API server's URL.
     pub(crate) fn from_api(error: ApiError, server: &str) -> Self {
+        let untrusted = error.is_untrusted();
         let ApiError { side, verb, target, class, message, .. } = error;
         match class {
+            Class::Unreachable if untrusted => Self::Untrusted { side, server: server.to_owned(), reason: message },
+            Class::Throttled | Class::Server => Self::NotServing { side, verb, target, message },
             Class::Unreachable => Self::Unreachable { side, server: server.to_owned(), reason: message },
             Class::Unauthorized => {
                 let mend = if side == "provider" {

@@ -1,10 +1,15 @@
-//! What is in a contract's kubeconfig: which contract it opens, and a note of what the user bound. In: bytes. Out: facts,
-//! or the bytes with the note.
+//! What is in kubeconfigs: which contract one opens, a note of what the user bound, and where the person's own leads. In:
+//! bytes, or what kubectl would use. Out: facts, or another kubeconfig.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use crate::args::Common;
 use crate::cluster::text;
+use crate::errors::CliError;
 
 /// The kubeconfig in a Secret.
 pub(crate) fn kubeconfig_of(secret: &Value, key: &str) -> Option<Vec<u8>> {
@@ -27,6 +32,39 @@ pub(crate) fn token(kubeconfig: &[u8]) -> Option<SecretString> {
     let current = config.current_context?;
     let context = config.contexts.into_iter().find(|context| context.name == current)?.context?;
     config.auth_infos.into_iter().find(|user| Some(&user.name) == context.user.as_ref())?.auth_info?.token
+}
+
+/// The cluster entry of the person's own kubeconfig, with everything in it that another machine needs.
+pub(crate) fn cluster(common: &Common) -> Result<Value, CliError> {
+    let failed = |reason: String| CliError::NoKubeconfig { side: "consumer", reason };
+    let config = match &common.kubeconfig {
+        Some(path) => kube::config::Kubeconfig::read_from(path),
+        None => kube::config::Kubeconfig::read(),
+    };
+    let config = config.map_err(|error| failed(error.to_string()))?;
+    let name = common.context.clone().or(config.current_context).unwrap_or_default();
+    let context = config.contexts.into_iter().find(|context| context.name == name).and_then(|named| named.context);
+    let context = context.ok_or_else(|| failed(format!("there is no context {name:?}")))?;
+    let found = config.clusters.into_iter().find(|cluster| cluster.name == context.cluster);
+    let mut cluster =
+        found.and_then(|named| named.cluster).ok_or_else(|| failed(format!("context {name:?} has no cluster")))?;
+    if let Some(path) = cluster.certificate_authority.take() {
+        let pem = std::fs::read(&path).map_err(|error| failed(format!("{path}: {error}")))?;
+        cluster.certificate_authority_data = Some(STANDARD.encode(pem));
+    }
+    Ok(json!(cluster))
+}
+
+/// A kubeconfig for a cluster entry with a token of the agent.
+pub(crate) fn with_token(cluster: &Value, token: &str) -> String {
+    apimachinery::yaml::write(&json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "consumer",
+        "clusters": [{"name": "consumer", "cluster": cluster}],
+        "contexts": [{"name": "consumer", "context": {
+            "cluster": "consumer", "user": KONNECTOR, "namespace": CONSUMER_NAMESPACE,
+        }}],
+        "users": [{"name": KONNECTOR, "user": {"token": token}}],
+    }))
 }
 
 /// Where [`with_export_url`] puts the URL: kubeconfigs have room for such.
@@ -64,6 +102,28 @@ pub(crate) fn take_export_url(kubeconfig: &[u8]) -> (Option<String>, Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agents_kubeconfig_leads_where_the_persons_does_without_their_credential() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(folder.path().join("ca.crt"), "a certificate").unwrap();
+        let text = "apiVersion: v1\nkind: Config\ncurrent-context: other\nclusters: [{name: k, cluster: {server: 'https://c:1', certificate-authority: ca.crt}}]\ncontexts: [{name: c, context: {cluster: k, user: u}}]\nusers: [{name: u, user: {token: mine}}]\n";
+        std::fs::write(&path, text).unwrap();
+        let common = |context: Option<&str>| Common {
+            kubeconfig: Some(path.clone()),
+            context: context.map(str::to_owned),
+            config_file: None,
+            server_ca_file: None,
+            insecure_skip_tls_verify: false,
+        };
+        let made = with_token(&cluster(&common(Some("c"))).unwrap(), "agents");
+        assert!(!made.contains("mine") && made.contains("agents"), "{made}");
+        assert!(made.contains(&STANDARD.encode("a certificate")) && !made.contains("ca.crt"), "{made}");
+        assert_eq!(endpoint(made.as_bytes()), Some(("https://c:1".into(), "kube-bind".into())));
+        let error = cluster(&common(None)).unwrap_err().to_string();
+        assert!(error.contains("other"), "{error}");
+    }
 
     #[test]
     fn a_kubeconfig_is_known_by_server_and_namespace() {

@@ -6,7 +6,8 @@
 //!                    ├──► manifest            reviewed requests from files and URLs
 //!                    ├──► consent             the question about permission claims
 //!                    └──► binder ──► rights   check everything, then write, then wait; or take it back
-//!                              └──► changes, agent, cluster (API servers)
+//!                              ├──► agent ──► install, served     what to install or upgrade, on which API server
+//!                              └──► changes, cluster (API servers)
 //! ```
 //!
 //! Data goes to standard output, talk to standard error; a failed command ends with exit code 1 and one message.
@@ -21,11 +22,14 @@ mod commands;
 mod consent;
 mod errors;
 mod held;
+mod install;
 mod kubeconfig;
 mod logins;
 mod manifest;
+mod patience;
 mod print;
 mod rights;
+mod served;
 mod server;
 
 use std::ffi::OsString;
@@ -86,13 +90,7 @@ async fn run(cli: Cli) -> Result<(), CliError> {
             let identity = cluster::Cluster::consumer(common).await?.identity().await?;
             print::line(&format!("{identity}\n"))
         }
-        Some(Command::Konnector { without_deployment, konnector_image }) => {
-            let mut objects = rights::installation();
-            if !without_deployment {
-                objects.push(agent::deployment(konnector_image.as_deref()));
-            }
-            print::documents(&objects, args::DocumentFormat::Yaml)
-        }
+        Some(Command::Konnector(args)) => commands::konnector::run(&args, common).await,
         Some(Command::Provider { action }) => commands::provider::run(action, common).await,
     }
 }

@@ -1,30 +1,15 @@
 //! The consumer's objects around a binding, as JSON to be written: what the agent needs to run, and what it may do for
 //! one binding. The rules themselves are `contract::rbac`'s.
 
-use contract::rbac::admission::{self, BoundKind, Policy};
+use contract::install::{self, object};
+use contract::rbac::admission::{self, BoundKind};
 use contract::rbac::consumer;
 use contract::{Claim, Consent};
-use k8s_openapi::serde::Serialize;
 use kube_bind_api::{ClaimState, GroupResource, StatedClaim};
 use kube_client::resource::Resource;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::{kinds, text};
-
-/// Everything for the agent but the Deployment, in an order in which it can be created.
-pub(crate) fn installation() -> Vec<Value> {
-    let base = consumer::base();
-    let mut objects = vec![object("v1", "Namespace", &base.namespace)];
-    for crd in kube_bind_api::consumer_crds() {
-        objects.push(object("apiextensions.k8s.io/v1", "CustomResourceDefinition", &crd));
-    }
-    objects.push(object("v1", "ServiceAccount", &base.service_account));
-    objects.push(object(RBAC, "ClusterRole", &base.cluster_role));
-    objects.push(object(RBAC, "ClusterRoleBinding", &base.cluster_role_binding));
-    objects.push(object(RBAC, "Role", &base.role));
-    objects.push(object(RBAC, "RoleBinding", &base.role_binding));
-    objects
-}
 
 const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
@@ -45,24 +30,17 @@ pub(crate) fn of_binding(name: &str, bound: &[GroupResource], claims: &[StatedCl
     objects
 }
 
-/// Policies that narrow the agent's rights in general, where the API server knows policies.
-pub(crate) fn agent_policies() -> Vec<Value> {
-    admission::agent().iter().flat_map(policy_objects).collect()
+/// The bound kind that the claims refer to: where it is used, the agent may use them.
+pub(crate) fn referring(bound: &[GroupResource], claims: &[StatedClaim]) -> Option<GroupResource> {
+    let references = claims.iter().flat_map(|stated| &stated.claim.selector.references);
+    let referring = references.map(|reference| reference.group_resource()).find(|kind| bound.contains(kind));
+    referring.or_else(|| bound.first().cloned())
 }
 
 /// The policy that lets the agent use claims only where the bound kind is used.
 pub(crate) fn where_used(name: &str, group: &str, version: &str, kind: &str) -> Vec<Value> {
     let bound = BoundKind { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() };
-    policy_objects(&admission::where_used(name, None, &bound))
-}
-
-/// The policy first: what puts it in force must find it.
-fn policy_objects(policy: &Policy) -> Vec<Value> {
-    const ADMISSION: &str = "admissionregistration.k8s.io/v1";
-    vec![
-        object(ADMISSION, "ValidatingAdmissionPolicy", &policy.policy),
-        object(ADMISSION, "ValidatingAdmissionPolicyBinding", &policy.binding),
-    ]
+    install::policy(&admission::where_used(name, None, &bound)).into()
 }
 
 /// Kind and name of everything that was made around a binding, what puts things in force first: the order in which to
@@ -99,12 +77,4 @@ pub(crate) fn merge_decisions(before: Vec<StatedClaim>, new: Vec<StatedClaim>) -
 pub(crate) fn with_decisions(asked: Vec<StatedClaim>, decided: &[StatedClaim]) -> Vec<StatedClaim> {
     let asked: Vec<_> = asked.into_iter().map(|stated| stated.claim).collect();
     Consent::decide(&asked, decided).report()
-}
-
-/// A typed object as JSON with its `apiVersion` and `kind`.
-fn object(api_version: &str, kind: &str, typed: &impl Serialize) -> Value {
-    let mut value = json!(typed);
-    value["apiVersion"] = json!(api_version);
-    value["kind"] = json!(kind);
-    value
 }

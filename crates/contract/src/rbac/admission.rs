@@ -8,8 +8,8 @@
 //!   be narrowed by the RoleBinding's name: it must not stop anybody else's;
 //! - [`own_role_bindings`], once: the agent's RoleBindings have the name of what they bind, and bind it to the agent;
 //! - [`only_ours`], once: of claimed kinds the agent creates only what carries the label of a binding, changes and deletes
-//!   only what already carries it, and never moves an object from one binding to another. (Policies add up, so one per
-//!   binding would make two bindings exclude each other.)
+//!   only what already carries it, and never moves an object from one binding to another; nor does it write what never
+//!   crosses. (Policies add up, so one per binding would make two bindings exclude each other.)
 //!
 //! Admission never sees reads: reading claimed kinds where the kind is used stays open.
 
@@ -115,8 +115,11 @@ pub fn only_ours() -> Policy {
         match_constraints: Some(rules("", &CLAIMABLE, &["CREATE", "UPDATE", "DELETE"])),
         match_conditions: Some(vec![
             by_agent(),
-            // The agent's own credentials in its own namespace are not claimed objects.
-            condition("not-its-own", format!("request.namespace != '{CONSUMER_NAMESPACE}'")),
+            // The providers' credentials in its own namespace, which it renews, are not claimed objects.
+            condition(
+                "not-its-own",
+                format!("request.namespace != '{CONSUMER_NAMESPACE}' || request.operation != 'UPDATE'"),
+            ),
         ]),
         validations: Some(vec![
             validation(
@@ -133,6 +136,20 @@ pub fn only_ours() -> Policy {
                      object.metadata.labels['{LABEL_BINDING}'] == oldObject.metadata.labels['{LABEL_BINDING}']"
                 ),
                 format!("the agent does not change the label {LABEL_BINDING}"),
+            ),
+            // What never crosses, whoever holds the agent's credential: the token controller would fill in a live token,
+            // and a Service could draw traffic to it.
+            validation(
+                "request.operation == 'DELETE' || !has(object.type) || \
+                 object.type != 'kubernetes.io/service-account-token'"
+                    .to_owned(),
+                "the agent writes no Secrets with tokens of ServiceAccounts".to_owned(),
+            ),
+            validation(
+                "request.operation == 'DELETE' || !has(object.spec) || !has(object.spec.externalIPs) || \
+                 size(object.spec.externalIPs) == 0"
+                    .to_owned(),
+                "the agent writes no Services with externalIPs".to_owned(),
             ),
         ]),
         ..Default::default()

@@ -64,7 +64,6 @@ pub fn base() -> Base {
         on("", &["namespaces"], &["get", "list", "watch"]),
         on(CRDS, &["customresourcedefinitions"], &["get", "list", "watch"]),
         on("", &["events"], &["create", "patch"]),
-        on(super::RBAC_GROUP, &["rolebindings"], &["get", "list", "create", "delete"]),
     ];
     let own_rules = vec![
         on("", &["secrets"], &["get", "list", "watch", "patch"]),
@@ -117,6 +116,9 @@ pub fn binding(
     });
     if claims_role.is_some() {
         rules.extend(named(super::RBAC_GROUP, &["clusterroles"], [&claims_name], &["bind"]));
+        // Of this name in whatever namespace. Written by apply, which honours the name on create; listed by name.
+        let verbs = ["get", "list", "create", "patch", "delete"];
+        rules.extend(named(super::RBAC_GROUP, &["rolebindings"], [&claims_name], &verbs));
     }
     Binding {
         cluster_role: ClusterRole {
@@ -133,7 +135,8 @@ pub fn binding(
     }
 }
 
-/// The RoleBinding that the agent creates in a namespace where the bound kind is used.
+/// The RoleBinding that the agent creates in a namespace where the bound kind is used. It always has this name: the
+/// agent's rights on RoleBindings are for it alone.
 pub fn claims_in(binding: &str, binding_uid: Option<&str>, namespace: &str) -> RoleBinding {
     let name = claims_role_name(binding);
     RoleBinding {

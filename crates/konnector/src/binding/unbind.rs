@@ -3,12 +3,9 @@
 //! with it, properly on both sides, then the claimed copies and the export. It says what it leaves behind, and it is done
 //! in steps that can be repeated at any point.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use kube_bind_api::{
-    APIServiceBinding, BindingPhase, DeletionPolicy,
-    constants::{FINALIZER, LABEL_BINDING},
-};
+use kube_bind_api::{APIServiceBinding, BindingPhase, DeletionPolicy, constants::FINALIZER};
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
@@ -53,7 +50,9 @@ pub async fn unbind(
     if let Some(provider) = provider {
         provider.bindings.lock().remove(&name);
     }
-    remove_role_bindings(consumer, &name).await?;
+    if !binding.spec.permission_claims.is_empty() {
+        remove_role_bindings(consumer, &name).await?;
+    }
     match consumer.api.remove_finalizer(&resources::bindings(), raw, FINALIZER, MANAGER).await {
         Ok(_) => {
             tracing::info!(binding = %name, "unbound");
@@ -267,17 +266,22 @@ async fn give_back_namespaces(provider: &Arc<Provider>, name: &str) -> Result<()
     Ok(())
 }
 
-/// Deletes the RoleBindings that we made for claims of this binding.
+/// Deletes the RoleBindings that we made for claims of this binding. They all have one name, and the right to list and
+/// delete them is for that name only; without the right there never was one.
 async fn remove_role_bindings(consumer: &Consumer, name: &str) -> Result<(), ApiError> {
-    let query = ListQuery { labels: Some(format!("{LABEL_BINDING}={name}")), ..ListQuery::default() };
-    let found = consumer.api.list(&resources::role_bindings(), &query).await?;
-    let mut done: BTreeSet<ObjectKey> = BTreeSet::new();
+    let query = ListQuery::named(None, &contract::rbac::consumer::claims_role_name(name));
+    let found = match consumer.api.list(&resources::role_bindings(), &query).await {
+        Ok(found) => found,
+        Err(error) if error.is_forbidden() => {
+            tracing::info!(%error, binding = name, "no rights on RoleBindings, so none to remove");
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     for object in found {
         let Some(key) = ObjectKey::of(&object) else { continue };
-        if done.insert(key.clone()) {
-            let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-            consumer.api.delete(&resources::role_bindings(), &key, uid).await?;
-        }
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        consumer.api.delete(&resources::role_bindings(), &key, uid).await?;
     }
     Ok(())
 }

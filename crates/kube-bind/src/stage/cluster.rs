@@ -55,6 +55,8 @@ impl Setup {
         let backend = rbac::service_account(NAMESPACE, BACKEND);
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::base()).await?;
         self.rbac("clusterrolebindings", "ClusterRoleBinding", &rbac::backend::base_binding(&backend)).await?;
+        self.rbac("roles", "Role", &rbac::backend::lease(NAMESPACE)).await?;
+        self.rbac("rolebindings", "RoleBinding", &rbac::backend::lease_binding(&backend, NAMESPACE)).await?;
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::contracts()).await?;
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await?;
         // The provider extends this one to offer more; that must survive a restart.
@@ -73,24 +75,30 @@ impl Setup {
         .await
     }
 
-    /// A consumer: the agent's kinds, account and base rights.
+    /// A consumer: what the agent needs, as the plugin installs it, but for the Deployment.
     pub async fn consumer(&self) -> Result<()> {
-        let base = rbac::consumer::base();
-        for kind in kube_bind_api::consumer_crds() {
-            self.crd(&json!(kind)).await?;
+        for object in contract::install::objects(contract::install::VERSION) {
+            let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let (kind, api_version) = (text("/kind"), text("/apiVersion"));
+            if kind == "CustomResourceDefinition" {
+                self.crd(&object).await?;
+                continue;
+            }
+            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+            self.apply(group, version, &format!("{}s", kind.to_lowercase()), kind, &object).await?;
         }
-        self.apply("", "v1", "namespaces", "Namespace", &json!(base.namespace)).await?;
-        self.account(kube_bind_api::constants::KONNECTOR).await?;
-        self.rbac("clusterroles", "ClusterRole", &base.cluster_role).await?;
-        self.rbac("clusterrolebindings", "ClusterRoleBinding", &base.cluster_role_binding).await?;
-        self.rbac("roles", "Role", &base.role).await?;
-        self.rbac("rolebindings", "RoleBinding", &base.role_binding).await
+        self.account_token(kube_bind_api::constants::KONNECTOR).await
     }
 
     /// A ServiceAccount with a Secret for a token that lasts.
     async fn account(&self, name: &str) -> Result<()> {
         let metadata = json!({"metadata": {"name": name, "namespace": NAMESPACE}});
         self.apply("", "v1", "serviceaccounts", "ServiceAccount", &metadata).await?;
+        self.account_token(name).await
+    }
+
+    /// A Secret for a token that lasts.
+    pub async fn account_token(&self, name: &str) -> Result<()> {
         let secret = json!({
             "metadata": {"name": format!("{name}-token"), "namespace": NAMESPACE, "annotations": {"kubernetes.io/service-account.name": name}},
             "type": "kubernetes.io/service-account-token",

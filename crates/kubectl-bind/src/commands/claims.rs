@@ -4,6 +4,7 @@ use kube_bind_api::{ClaimState, GroupResource, StatedClaim};
 use kube_client::api::ListQuery;
 use serde_json::{Value, json};
 
+use crate::agent;
 use crate::args::{ClaimsAction, ClaimsArgs, Common};
 use crate::changes::Changes;
 use crate::cluster::{Cluster, kinds, text};
@@ -70,7 +71,9 @@ async fn grant(changes: &mut Changes, consumer: &Cluster, binding: &Value) -> Re
     }
     let claims = binding.pointer("/spec/permissionClaims").cloned().unwrap_or_default();
     let claims: Vec<StatedClaim> = serde_json::from_value(claims).unwrap_or_default();
-    for object in rights::of_binding(text(binding, "/metadata/name"), &bound, &claims) {
+    let name = text(binding, "/metadata/name");
+    agent::keep_where_used(changes, consumer, name, &bound, &claims).await?;
+    for object in rights::of_binding(name, &bound, &claims) {
         changes.ensure(consumer, &object).await?;
     }
     Ok(())

@@ -4,6 +4,7 @@ pub(crate) mod apiservice;
 pub(crate) mod bind;
 pub(crate) mod catalogue;
 pub(crate) mod claims;
+pub(crate) mod konnector;
 pub(crate) mod login;
 pub(crate) mod offer;
 pub(crate) mod provider;
