@@ -19,7 +19,7 @@ read -r word
 while [ ! -s "$log.pid" ]; do sleep 0.05; done
 [ -e "$log.ended" ] || kill -KILL "$(cat "$log.pid")"
 wait
-[ "$word" = stop ] || [ -z "$remove" ] || { sleep 0.3; rm -rf "$remove"; }"#;
+[ "$word" = stop ] || [ -z "$remove" ] || for pause in 1 2 4; do sleep $pause; rm -rf "$remove"; done"#;
 
 /// A running program under its guard.
 pub(super) struct Process {
