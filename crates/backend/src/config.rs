@@ -323,7 +323,7 @@ fn https(text: &str) -> Result<String, String> {
 fn url(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(url),
-        _ => Err("must be a URL such as https://mangodb.example".to_owned()),
+        _ => Err("must be a URL such as https://provider.example".to_owned()),
     }
 }
 
@@ -484,7 +484,7 @@ mod tests {
             ("--isolation", "full"),
             ("--external-address", "http://x"),
             ("--schema-sync-interval", "1s"),
-            ("--external-url", "mangodb.example"),
+            ("--external-url", "provider.example"),
             ("--oidc-callback-url", "https://x/callback"),
             ("--pretty-name", ""),
         ] {

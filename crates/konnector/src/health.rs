@@ -118,7 +118,7 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// `mangodbs.mangodb.com`, or `secrets`.
+/// `boats.harbour.example`, or `secrets`.
 fn name_of(resource: &Resource) -> String {
     if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) }
 }
@@ -331,7 +331,7 @@ mod tests {
     struct Kind(Depth);
     impl Observed for Kind {
         fn observe(&self, gauges: &mut Gauges) {
-            let kind = Resource::new("mangodb.com", "v1", "mangodbs", "MangoDB");
+            let kind = Resource::new("harbour.example", "v1", "boats", "Boat");
             gauges.objects("b", &kind, 10, self.0);
             gauges.provider("kubeconfig-x", true);
         }
@@ -350,9 +350,9 @@ mod tests {
             "# TYPE konnector_objects gauge",
             "# HELP konnector_writes Writes of the sync by side",
             "konnector_leading 0",
-            "konnector_objects{binding=\"b\",resource=\"mangodbs.mangodb.com\",state=\"in_sync\"} 6",
-            "konnector_objects{binding=\"b\",resource=\"mangodbs.mangodb.com\",state=\"failing\"} 1",
-            "konnector_objects{binding=\"b\",resource=\"mangodbs.mangodb.com\",state=\"pending\"} 3",
+            "konnector_objects{binding=\"b\",resource=\"boats.harbour.example\",state=\"in_sync\"} 6",
+            "konnector_objects{binding=\"b\",resource=\"boats.harbour.example\",state=\"failing\"} 1",
+            "konnector_objects{binding=\"b\",resource=\"boats.harbour.example\",state=\"pending\"} 3",
             "konnector_writes_total{side=\"provider\",resource=\"secrets\",outcome=\"ok\"} 1",
             "konnector_sync_seconds_bucket{le=\"0.025\",side=\"provider\"} 1",
             "konnector_queue_depth{queue=\"objects\",of=\"b\"} 2",
