@@ -76,7 +76,9 @@ impl ApiError {
     pub fn is_untrusted(&self) -> bool {
         let message = self.message.to_lowercase();
         self.class == Class::Unreachable
-            && ["invalid peer certificate", "unknownissuer", "certificate verify failed"].iter().any(|w| message.contains(w))
+            && ["invalid peer certificate", "unknownissuer", "certificate verify failed"]
+                .iter()
+                .any(|w| message.contains(w))
     }
 
     /// What mends it, as far as the failure itself tells; to be said after the error.
@@ -93,7 +95,9 @@ impl ApiError {
             Class::Unreachable => "tried again by itself: see that the API server runs and can be reached from here",
             Class::Throttled | Class::Server => "tried again by itself: see the API server's log if this lasts",
             Class::Conflict | Class::AlreadyExists | Class::Gone => "tried again by itself",
-            Class::Invalid | Class::Decode => "the API server and this version do not understand each other: update the older one",
+            Class::Invalid | Class::Decode => {
+                "the API server and this version do not understand each other: update the older one"
+            }
         }
     }
 

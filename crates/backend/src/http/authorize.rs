@@ -222,7 +222,9 @@ async fn arrival(
     let callback = app.callback(headers).map_err(|err| (err.status, err.to_string()))?;
     let person =
         app.relying.arrive(&callback, code.to_owned(), half.verifier, half.nonce).await.map_err(|err| match err {
-            OidcError::Exchange(_) | OidcError::Token(_) | OidcError::UserInfo(_) => (StatusCode::BAD_REQUEST, err.to_string()),
+            OidcError::Exchange(_) | OidcError::Token(_) | OidcError::UserInfo(_) => {
+                (StatusCode::BAD_REQUEST, err.to_string())
+            }
             other => failed(other.to_string()),
         })?;
     tracing::info!(issuer = %person.issuer, subject = %person.subject, client = %request.client_type, "logged in");

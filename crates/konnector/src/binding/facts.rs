@@ -190,7 +190,8 @@ impl Facts {
         say(condition::CONNECTED, &self.connected);
         if self.secret.is_none() {
             if self.informers_synced {
-                let trouble = self.watch_trouble.as_ref().map(|message| Problem::warning(reasons::WATCH_FAILED, message));
+                let trouble =
+                    self.watch_trouble.as_ref().map(|message| Problem::warning(reasons::WATCH_FAILED, message));
                 say(condition::INFORMERS_SYNCED, &trouble);
             }
             let late = self.heartbeat.as_ref().map(|message| Problem {

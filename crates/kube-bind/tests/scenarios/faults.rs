@@ -570,7 +570,8 @@ async fn an_api_that_fails_is_named_and_the_rest_works() {
     ours.when(on("GET", &["/customresourcedefinitions/", &crd]), Fault::status(500));
     let touch = json!({"metadata": {"annotations": {"touched": "yes"}}});
     world.consumers[0].site.patch(&bindings(), "", &name, &touch).await;
-    told(&world, "Connected", "Connected", "ReconcileFailed", &["consumer", &crd, "an error on the server", "log"]).await;
+    told(&world, "Connected", "Connected", "ReconcileFailed", &["consumer", &crd, "an error on the server", "log"])
+        .await;
     world.make("default", "four", "four-token").await;
     ours.well();
     eventually("it is well again", async || {

@@ -278,7 +278,10 @@ impl<S> Machine<S> {
     fn unreadable(&mut self, reason: &str) {
         self.skipped += 1;
         self.hole = true;
-        tracing::warn!(reason, "an object that the API server sent is not JSON; it is looked at again with the next list");
+        tracing::warn!(
+            reason,
+            "an object that the API server sent is not JSON; it is looked at again with the next list"
+        );
     }
 
     fn relist(&mut self) {
