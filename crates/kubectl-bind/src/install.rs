@@ -166,7 +166,7 @@ fn yield_to(desired: &mut Value, live: &Value, fields: &Value, path: &str, image
             let leaf = below.as_object().is_none_or(serde_json::Map::is_empty);
             if !leaf {
                 yield_to(wanted, there, below, &here, image, kept);
-            } else if !contains_by_name(there, wanted) && !(image && name == "image") {
+            } else if !(contains_by_name(there, wanted) || image && name == "image") {
                 kept.push(format!("{here}={}", there.as_str().map_or_else(|| there.to_string(), str::to_owned)));
                 if let Some(map) = desired.as_object_mut() {
                     map.remove(name);

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use contract::rbac::backend::LEASE;
 use kube_bind_api::constants::KONNECTOR_LEASE;
@@ -15,6 +15,7 @@ use testkit::service::Service;
 use testkit::world::World;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// An end that was asked for takes at most this long: what is under way is short, and the Lease is given back.
 const PROMPT: Duration = Duration::from_secs(10);
