@@ -298,6 +298,7 @@ pub(crate) mod kinds {
         admission_policies: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy";
         admission_policy_bindings: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings" "ValidatingAdmissionPolicyBinding";
         self_subject_access_reviews: "authorization.k8s.io" "v1" "selfsubjectaccessreviews" "SelfSubjectAccessReview";
+        token_reviews: "authentication.k8s.io" "v1" "tokenreviews" "TokenReview";
         bindings: "kube-bind.io" "v1alpha2" "apiservicebindings" "APIServiceBinding";
         requests: "kube-bind.io" "v1alpha2" "apiserviceexportrequests" "APIServiceExportRequest";
         exports: "kube-bind.io" "v1alpha2" "apiserviceexports" "APIServiceExport";

@@ -1,12 +1,17 @@
 //! `kubectl bind provider …`: the provider's day in fewer words (scenario S14). Works with the provider's own kubeconfig.
 
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use kube_bind_api::constants::{
     ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET,
 };
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::args::{Common, ProviderAction};
 use crate::binder::{condition, served_resource};
@@ -14,6 +19,12 @@ use crate::cluster::{Cluster, kinds, text};
 use crate::commands::offer;
 use crate::errors::CliError;
 use crate::print::{self, age, or_none};
+
+/// How long an API server may believe a token whose Secret is gone: it remembers for 10 s what it has found valid.
+const REMEMBERED: Duration = Duration::from_secs(11);
+/// How long to wait for a token's end.
+const TOKEN_WAIT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(action: ProviderAction, common: &Common) -> Result<(), CliError> {
     let provider = Cluster::own_provider(common).await?;
@@ -107,6 +118,7 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     };
     // Looked up before anything goes: the backend takes what belongs to the contract along.
     let places = if delete_objects { places(provider, contract).await? } else { Vec::new() };
+    let token = token(provider, contract).await?;
     // Whatever lasts is tied to the ClusterBinding; without it the backend does not bring the credential back.
     provider.delete(&kinds::cluster_bindings(), binding).await?;
     for (resource, name) in [
@@ -119,6 +131,9 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
             provider.delete(&resource, &object).await?;
         }
     }
+    if let Some(token) = token {
+        token_dead(provider, contract, &token).await?;
+    }
     // Only now: an agent with a working credential would bring them back.
     let deleted = delete_all(provider, contract, &places).await?;
     let objects = if delete_objects {
@@ -127,6 +142,47 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
         " Its objects stay.".to_owned()
     };
     print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
+}
+
+/// The token that the contract's consumer has.
+async fn token(provider: &Cluster, contract: &str) -> Result<Option<String>, CliError> {
+    let secret = provider.get(&kinds::secrets(), contract, KUBE_BINDER).await?.unwrap_or_default();
+    let token = STANDARD.decode(text(&secret, "/data/token")).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(token.filter(|token| !token.is_empty()))
+}
+
+/// Waits until the API server believes a token no more whose Secret and ServiceAccount are gone.
+async fn token_dead(provider: &Cluster, contract: &str, token: &str) -> Result<(), CliError> {
+    let kind = kinds::token_reviews();
+    let body = json!({
+        "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {}, "spec": {"token": token},
+    });
+    let (began, mut believed) = (Instant::now(), false);
+    loop {
+        match provider.review(&kind, &body).await {
+            Ok(review) if review.pointer("/status/authenticated") != Some(&json!(true)) => {
+                // One of several API servers answers here, and each remembers for itself.
+                if believed {
+                    tokio::time::sleep_until(began + REMEMBERED).await;
+                }
+                return Ok(());
+            }
+            Ok(_) => believed = true,
+            // Whoever may revoke need not be one who may ask.
+            Err(CliError::Forbidden { .. }) => {
+                tokio::time::sleep_until(began + REMEMBERED).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        if began.elapsed() > TOKEN_WAIT {
+            return Err(CliError::Provider(format!(
+                "the credential of {contract} is deleted, but the API server still accepts its token after {} s; its objects were left alone",
+                TOKEN_WAIT.as_secs()
+            )));
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Where objects of a contract lie.
