@@ -236,11 +236,23 @@ pub async fn ensure(
     consumer: &str,
     pretty_name: &str,
 ) -> Result<Contract, ContractError> {
-    let namespace = match find(api, issuing, person, consumer).await? {
-        Some(found) => found.namespace,
-        None => create_namespace(api, issuing, person, consumer).await?,
+    let give_up = tokio::time::Instant::now() + GOING_PATIENCE;
+    let namespace = loop {
+        let Some(found) = find(api, issuing, person, consumer).await? else {
+            break create_namespace(api, issuing, person, consumer).await?;
+        };
+        if tokio::time::Instant::now() >= give_up || !is_ending(api, &found.namespace).await? {
+            break found.namespace;
+        }
+        tokio::time::sleep(POLL).await;
     };
     equip(api, issuing, person, &namespace, consumer, pretty_name).await
+}
+
+/// Whether the last export of a contract is going: the contract goes with it in a moment.
+async fn is_ending(api: &Api, namespace: &str) -> Result<bool, ApiError> {
+    let exports = api.list(&resources::of::<APIServiceExport>(), &ListQuery::namespace(namespace)).await?;
+    Ok(!exports.is_empty() && exports.iter().all(|export| !export["metadata"]["deletionTimestamp"].is_null()))
 }
 
 async fn create_namespace(

@@ -282,6 +282,12 @@ impl Bind {
     async fn request(&self, changes: &mut Changes, request: &Request) -> Result<(), CliError> {
         let provider = &self.credential.provider;
         let namespace = provider.namespace.clone();
+        // Whether we may look depends on the provider; it is asked for the better sentence only.
+        if let Ok(Some(contract)) = provider.get(&kinds::namespaces(), "", &namespace).await
+            && contract.pointer("/metadata/deletionTimestamp").is_some()
+        {
+            return Err(CliError::ContractEnding { contract: namespace });
+        }
         if let Some(there) = provider.get(&kinds::requests(), &namespace, &request.name).await? {
             if !same_resources(&there, request) {
                 return Err(CliError::RequestTaken { name: request.name.clone() });

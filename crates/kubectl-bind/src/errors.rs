@@ -159,6 +159,10 @@ pub(crate) enum CliError {
         "consumer cluster: namespace {namespace} is being deleted and does not go. See what it waits for: kubectl get namespace {namespace} -o yaml"
     )]
     NamespaceTerminating { namespace: String },
+    #[error(
+        "provider cluster: contract {contract}, which the kubeconfig opens, has ended and is being deleted. Bind again with the provider's URL, or get a new kubeconfig with kubectl bind kubeconfig <url>"
+    )]
+    ContractEnding { contract: String },
     #[error("interrupted; what this command had made was taken back")]
     Interrupted,
 
