@@ -2,6 +2,7 @@
 
 use kube_client::resource::Resource;
 use serde_json::Value;
+use testkit::eventually;
 use testkit::program::file;
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
@@ -73,8 +74,12 @@ fn requests(text: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_reviewed_file_binds_without_browser_or_question() {
-    let world = World::bound(super::PROGRAM, Service::new(13)).await;
+    let mut world = World::bound(super::PROGRAM, Service::new(13)).await;
     let service = world.service();
+    // A second binding keeps the contract: it ends with its last one.
+    let other = Service::new(130).without_claims();
+    world.offer(0, other.clone()).await;
+    let _ = world.bind_offering(0, 0, &other.plural).await.ok();
     let person = &world.consumers[0].person;
     // The credential is the one of the first bind; S4 begins with it in a file.
     let secret = world.consumers[0]
@@ -95,15 +100,6 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     });
     let pending = file(world.folder(), "requests.yaml", &apimachinery::yaml::write(&request));
     assert_eq!(requests(&std::fs::read_to_string(&pending).unwrap()).len(), 1);
-    // An unbind may have taken the contract: then the credential is refused in words, not accepted in silence.
-    let contracts = world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await;
-    if contracts.is_empty() {
-        let ended =
-            person.bind(&["apiservice", "-f", &pending, "--remote-kubeconfig", &remote, "--accept-claims"], "").await;
-        let _ = ended.refused(&["provider"]);
-        world.end().await;
-        return;
-    }
     let ended = person.bind(&["apiservice", "-f", &pending, "--remote-kubeconfig", &remote], "").await;
     let _ = ended.refused(&[&format!("{}.spec.{}", service.kind, service.secret_path.join("."))]);
     for claim in request["spec"]["permissionClaims"].as_array_mut().unwrap() {
@@ -118,6 +114,27 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     let after = world.consumers[0].site.get(&bindings(), "", &service.plural).await.unwrap();
     assert_eq!(before["spec"], after["spec"]);
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+
+    // The last unbind takes the contract: then the credential is refused in words, whether its namespace is gone or going.
+    let contract =
+        world.providers[0].site.list(&ours("clusterbindings", "ClusterBinding")).await[0]["metadata"]["namespace"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+    for name in [&service.plural, &other.plural] {
+        let _ = person.bind(&["unbind", name, "--orphan"], "").await.ok();
+    }
+    eventually("the contract ends", async || {
+        let namespace = world.providers[0].site.get(&core("namespaces"), "", &contract).await.unwrap_or_default();
+        let lives = namespace.is_object() && namespace["metadata"]["deletionTimestamp"].is_null();
+        if lives { Err(namespace.to_string()) } else { Ok(()) }
+    })
+    .await;
+    let ended = person.bind(&["apiservice", "-f", "-", "--remote-kubeconfig", &remote], &text).await;
+    let _ = ended.refused(&["provider"]);
+    // Who logs in gets a new one, as soon as the old one is gone.
+    let _ = world.bind_offering(0, 0, &service.plural).await.ok();
+    world.phase(&service.plural, "Connected").await;
     world.end().await;
 }
 
