@@ -168,7 +168,7 @@ pub struct Flags {
     login: LoginFlags,
     #[command(flatten)]
     replicas: ReplicaFlags,
-    /// Where /healthz, /readyz and /metrics are served: <ip>:<port>, :<port> for all addresses, or none; the first two are
+    /// Where /healthz, /readyz and /metrics are served: IP:PORT, :PORT for all addresses, or none; the first two are
     /// served on the listen address too
     #[arg(long, default_value = "127.0.0.1:8091", value_name = "ADDRESS", value_parser = listen, help_heading = "Probes and metrics")]
     server_address: Listen,
@@ -224,7 +224,7 @@ struct ContractFlags {
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 struct HttpFlags {
-    /// Where pages and HTTP API are served: <ip>:<port>, or :<port> for all addresses
+    /// Where pages and HTTP API are served: IP:PORT, or :PORT for all addresses
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS", value_parser = address)]
     listen_address: SocketAddr,
     /// URL under which browsers and command lines reach this service (default: the listen address)

@@ -79,7 +79,7 @@ struct Args {
     /// Name of this agent among the replicas (default: random); also $POD_NAME
     #[arg(long, value_name = "NAME", value_parser = filled, help_heading = "Replicas")]
     identity: Option<String>,
-    /// Where /healthz, /readyz and /metrics are served: <ip>:<port>, :<port> for all addresses, or none
+    /// Where /healthz, /readyz and /metrics are served: IP:PORT, :PORT for all addresses, or none
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS", value_parser = listen, help_heading = "Probes and metrics")]
     server_address: Listen,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen(pub Option<SocketAddr>);
 
-/// Reads `<ip>:<port>`, `:<port>` for all addresses of the machine, or `none`.
+/// Reads `IP:PORT`, `:PORT` for all addresses of the machine, or `none`.
 ///
 /// # Errors
 /// What would be right.
@@ -19,13 +19,13 @@ pub fn listen(text: &str) -> Result<Listen, String> {
     address(text).map(|address| Listen(Some(address))).map_err(|reason| format!("{reason}, or none"))
 }
 
-/// Reads `<ip>:<port>`, or `:<port>` for all addresses of the machine.
+/// Reads `IP:PORT`, or `:PORT` for all addresses of the machine.
 ///
 /// # Errors
 /// What would be right.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     let whole = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("0.0.0.0:{port}"));
-    whole.parse().map_err(|_| "must be <ip>:<port>, or :<port> for all addresses of this machine".to_owned())
+    whole.parse().map_err(|_| "must be IP:PORT, or :PORT for all addresses of this machine".to_owned())
 }
 
 /// Reads a time such as `90s`, `5m` or `1h`.
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(listen("[::1]:80"), Ok(Listen(Some("[::1]:80".parse().unwrap()))));
         assert_eq!(listen("none"), Ok(Listen(None)));
         assert_eq!(listen(""), Ok(Listen(None)));
-        assert!(listen("localhost:80").unwrap_err().contains("<ip>:<port>"));
+        assert!(listen("localhost:80").unwrap_err().contains("IP:PORT"));
     }
 
     #[test]
