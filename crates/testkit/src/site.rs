@@ -150,6 +150,12 @@ impl Site {
         }
     }
 
+    /// Whether ValidatingAdmissionPolicies are evaluated here, not only stored.
+    #[must_use]
+    pub fn enforces_admission(&self) -> bool {
+        matches!(self.server, Server::Real(_))
+    }
+
     /// The administrator's setup of the stage.
     pub async fn setup(&self) -> Setup {
         Setup::connect(&std::fs::read_to_string(&self.kubeconfig).unwrap(), &self.cluster).await.unwrap()

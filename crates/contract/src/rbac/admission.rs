@@ -138,16 +138,17 @@ pub fn only_ours() -> Policy {
                 format!("the agent does not change the label {LABEL_BINDING}"),
             ),
             // What never crosses, whoever holds the agent's credential: the token controller would fill in a live token,
-            // and a Service could draw traffic to it.
+            // and a Service could draw traffic to it. `dyn`, because not every kind has these fields, and the type checker
+            // would warn about those that have not.
             validation(
-                "request.operation == 'DELETE' || !has(object.type) || \
-                 object.type != 'kubernetes.io/service-account-token'"
+                "request.operation == 'DELETE' || !has(dyn(object).type) || \
+                 dyn(object).type != 'kubernetes.io/service-account-token'"
                     .to_owned(),
                 "the agent writes no Secrets with tokens of ServiceAccounts".to_owned(),
             ),
             validation(
-                "request.operation == 'DELETE' || !has(object.spec) || !has(object.spec.externalIPs) || \
-                 size(object.spec.externalIPs) == 0"
+                "request.operation == 'DELETE' || !has(dyn(object).spec) || !has(dyn(object).spec.externalIPs) || \
+                 size(dyn(object).spec.externalIPs) == 0"
                     .to_owned(),
                 "the agent writes no Services with externalIPs".to_owned(),
             ),

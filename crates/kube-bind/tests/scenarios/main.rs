@@ -24,6 +24,7 @@ mod life;
 mod negative;
 mod oidc;
 mod plugin;
+mod policies;
 mod programs;
 mod provider_day;
 mod refusals;

@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const TAKEN: &str = "address already in use";
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
-serviceaccount-token-controller,clusterrole-aggregation-controller,root-ca-certificate-publisher-controller";
+serviceaccount-token-controller,clusterrole-aggregation-controller,root-ca-certificate-publisher-controller,\
+validatingadmissionpolicy-status-controller";
 /// Who asks for what, but for the servers themselves and administrators. What gives rights is told with its content.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
