@@ -6,7 +6,7 @@
 //!        ▼
 //!   World ──► Provider: Site + backend + operator      Site: an API server that can stop and come back
 //!        └──► Consumer: Site + agent                   program, typed: kubectl-bind and kubectl, typed and answered
-//!                                                      kubelet: runs what a Deployment says
+//!                                                      pod: runs what a Deployment says
 //! ```
 //!
 //! A scenario never asks what kind of API server it runs on, nor which API it is about.
@@ -20,7 +20,6 @@ pub mod fault;
 pub mod helm;
 pub mod https;
 pub mod install;
-pub mod kubelet;
 pub mod operator;
 pub mod pod;
 pub mod program;

@@ -9,11 +9,40 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use kube_client::resource::Resource;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::eventually;
-use crate::site::{Site, core};
+use crate::install::{established, token_secret};
+use crate::program::Person;
+use crate::site::{Site, core, crds};
+
+/// Deployments.
+#[must_use]
+pub fn deployments() -> Resource {
+    Resource::new("apps", "v1", "deployments", "Deployment")
+}
+
+/// Makes Deployments a kind of an API server that has none, so that something can be installed there.
+pub async fn serve_deployments(site: &Site) {
+    if site.api.raw_get("/apis/apps/v1").await.is_ok() {
+        return;
+    }
+    let crd = json!({
+        "metadata": {"name": "deployments.apps"},
+        "spec": {
+            "group": "apps", "scope": "Namespaced",
+            "names": {"plural": "deployments", "singular": "deployment", "kind": "Deployment", "listKind": "DeploymentList"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    });
+    site.apply(&crds(), &crd).await;
+    established(site, "deployments.apps").await;
+}
 
 /// A running container. It ends when this is dropped.
 pub struct Pod {
@@ -31,6 +60,41 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 }
 
 impl Pod {
+    /// Waits for a Deployment of `kube-bind` and runs it as the program `konnector` of this person, under a token of exactly
+    /// its ServiceAccount. Returns when its probes are answered.
+    pub async fn run(site: &Site, person: &Person, namespace: &str, name: &str) -> Self {
+        let mut deployment = eventually(&format!("Deployment {namespace}/{name} is there"), async || {
+            site.get(&deployments(), namespace, name).await.ok_or("no".to_owned())
+        })
+        .await;
+        let labels = deployment["spec"]["template"]["metadata"]["labels"].clone();
+        for (label, value) in deployment["spec"]["selector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(labels.get(label), Some(value), "the Deployment does not select its own pods");
+        }
+        let spec = &mut deployment["spec"]["template"]["spec"];
+        let account = spec["serviceAccountName"].as_str().unwrap().to_owned();
+        // A pod has an address of its own; here the port is one of the machine's.
+        let container = &mut spec["containers"][0];
+        let inside = format!(":{}", container["ports"][0]["containerPort"]);
+        let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        container["ports"][0]["containerPort"] = json!(outside);
+        for argument in container["args"].as_array_mut().unwrap() {
+            *argument = json!(argument.as_str().unwrap().replace(&inside, &format!(":{outside}")));
+        }
+        eventually(&format!("ServiceAccount {namespace}/{account} is there"), async || {
+            site.get(&core("serviceaccounts"), namespace, &account).await.map(drop).ok_or("no".to_owned())
+        })
+        .await;
+        token_secret(site, namespace, &account).await;
+        let token = site.setup().await.token(namespace, &account).await.unwrap();
+        let kubeconfig = site.kubeconfig_with("pod", &token);
+        let program = (person.program.as_path(), "konnector");
+        let pod = format!("{name}-0");
+        let mut pod = Self::start(site, &deployment, &pod, &person.home, program, &kubeconfig).await;
+        pod.ready().await;
+        pod
+    }
+
     /// Starts it under `name`: `program` is the program of the image, with the words that come before the arguments.
     pub async fn start(
         site: &Site,

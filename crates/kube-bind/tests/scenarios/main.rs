@@ -19,6 +19,7 @@ mod from_url;
 mod gitops;
 mod golden;
 mod help;
+mod install;
 mod killed;
 mod life;
 mod negative;
