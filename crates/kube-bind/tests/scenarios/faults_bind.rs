@@ -72,12 +72,16 @@ async fn what_passes_is_waited_for_and_the_bind_succeeds() {
     let (world, proxy, person) = logged_in(221).await;
     for code in [500, 503, 504] {
         proxy.share(0.05, all(), Fault::status(code));
-        proxy.share(0.15, Box::new(Seen::writes), Fault::DoneBut(code));
+        // So much that every bind meets some, and so little that chance alone does not outlast the patience of one request.
+        proxy.share(0.08, Box::new(Seen::writes), Fault::DoneBut(code));
     }
     proxy.share(0.1, all(), Fault::too_many(1));
     let at_the_provider = world.providers[0].faults.as_ref().unwrap();
     at_the_provider.share(0.2, all(), Fault::status(503));
-    let ended = bind(&world, &person).await.ok();
+    // The agent meets faults too, and a machine under load is slow: how long it may take is not the question here.
+    let (url, name) = (world.providers[0].server.as_str(), world.service().plural);
+    let words = [url, "--template", &name, "--accept-claims", "--wait", "90"];
+    let ended = person.bind(&words, "").await.ok();
     assert!(ended.stdout.contains("Added APIs: "), "{}", ended.stdout);
     proxy.well();
     at_the_provider.well();
