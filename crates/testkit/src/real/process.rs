@@ -35,6 +35,8 @@ impl Process {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(GUARD).arg("guard").arg(log).arg(remove.unwrap_or(Path::new("")));
         command.arg(program).args(arguments);
+        // Many of them share few cores for a short time: memory is cheaper than collecting garbage.
+        command.env("GOGC", "400").env("GOMEMLIMIT", "700MiB");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // Ctrl-C at the terminal reaches the test; the pipe tells the guard.
         command.process_group(0);
