@@ -291,7 +291,7 @@ fn wrong_settings_are_refused_with_place_name_and_mend() {
         let said = refused(&[program], &[(&variable, "soon")]);
         assert!(said.contains(&variable) && said.contains("such as 90s"), "{said}");
         let said = refused(&[program, "--server-address", "nowhere"], &[]);
-        assert!(said.contains("--server-address") && said.contains("<ip>:<port>"), "{said}");
+        assert!(said.contains("--server-address") && said.contains("IP:PORT"), "{said}");
     }
     let said = refused(&["kube-bind-backend", "--oidc-issuer-client-secret=hush-hush"], &[]);
     assert!(said.contains("--oidc-issuer-client-secret-file") && !said.contains("hush-hush"), "{said}");
