@@ -22,6 +22,7 @@ const AGENT: Excuses = &[
         "refused: get secrets",
         "when a namespace is deleted its RoleBindings go first; the agent asks and takes the answer",
     ),
+    ("refused: get services", "the same"),
     ("refused: watch *", "the same"),
     ("refused: list *", "the same"),
     ("refused: patch secrets", "the same: the copy there is brought back until the namespace is gone"),

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 const KUBE_SYSTEM: &str = "/registry/namespaces/kube-system";
-/// What the servers keep about themselves: time goes on.
+/// What the servers keep about themselves: time goes on. Of the Leases only theirs, in `kube-system`.
 const THEIR_OWN: [&str; 4] =
-    ["/registry/leases/", "/registry/masterleases/", "/registry/peerserverleases/", "/registry/ranges/"];
+    ["/registry/leases/kube-system/", "/registry/masterleases/", "/registry/peerserverleases/", "/registry/ranges/"];
 
 /// All keys and values (in base64, as the gateway speaks).
 #[derive(Clone, Default)]
