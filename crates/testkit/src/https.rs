@@ -22,19 +22,7 @@ impl Https {
     /// follows.
     pub async fn start(bodies: HashMap<String, String>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "a CA for tests");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&ca_key).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let issuer = Issuer::new(params, ca_key);
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = rustls::ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], private)
-            .unwrap();
+        let (ca_pem, config) = identity("a CA for tests");
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
@@ -44,8 +32,26 @@ impl Https {
                 tokio::spawn(answer(acceptor.clone(), stream, bodies.clone()));
             }
         });
-        Self { url, ca_pem: ca.pem() }
+        Self { url, ca_pem }
     }
+}
+
+/// A server's certificate for 127.0.0.1 from a CA of its own, with that name: the CA in PEM, and what to serve with.
+pub(crate) fn identity(ca_name: &str) -> (String, rustls::ServerConfig) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, ca_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = params.self_signed(&ca_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let issuer = Issuer::new(params, ca_key);
+    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], private)
+        .unwrap();
+    (ca.pem(), config)
 }
 
 /// One request a connection. Clients that do not trust us hang up, which is their right.

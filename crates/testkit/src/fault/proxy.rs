@@ -13,8 +13,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rand::RngExt as _;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
@@ -24,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{self, Answer, Order};
 use super::{Fault, Matches, Seen};
+use crate::https;
 
 struct Rule {
     id: u64,
@@ -228,21 +227,10 @@ impl FaultProxy {
 pub struct Certificate(Identity);
 
 fn identity() -> Identity {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, format!("a CA for faults {}", rand::rng().random::<u32>()));
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = params.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let issuer = Issuer::new(params, ca_key);
-    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let mut config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], private)
-        .unwrap();
+    let name = format!("a CA for faults {}", rand::rng().random::<u32>());
+    let (ca_pem, mut config) = https::identity(&name);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Identity { ca_pem: ca.pem(), config: Arc::new(config) }
+    Identity { ca_pem, config: Arc::new(config) }
 }
 
 async fn serve(state: Arc<State>, listener: TcpListener, open: CancellationToken) {
