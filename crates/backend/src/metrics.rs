@@ -26,8 +26,6 @@ use tokio::time::Instant;
 
 use crate::controllers::World;
 
-/// Longer without an answer of the API server, and the replica is not ready. Above the time for which a Lease holds.
-const SILENCE: Duration = Duration::from_secs(30);
 /// Upper bounds of durations, seconds.
 const SECONDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0];
 
@@ -205,23 +203,9 @@ impl Probed for Metrics {
         let mut checks = Vec::new();
         if self.elected {
             let standing = self.standing.borrow().clone();
-            let why = standing.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            checks.push(match standing.answered.map(|answered| answered.elapsed()) {
-                None => Check::lacking("provider cluster", format!("has not answered yet{why}")),
-                Some(since) if since > SILENCE => {
-                    Check::lacking("provider cluster", format!("has not answered for {} s{why}", since.as_secs()))
-                }
-                Some(_) => Check::good("provider cluster", "answers"),
-            });
-            // A standby serves HTTP as the leader does.
-            checks.push(Check::good(
-                "lease",
-                match (standing.leading, standing.holder.as_str()) {
-                    (true, _) => "held by this replica".to_owned(),
-                    (false, "") => "held by nobody".to_owned(),
-                    (false, holder) => format!("held by {holder}; the controllers run there"),
-                },
-            ));
+            let answered = standing.answered.map(|answered| answered.elapsed());
+            checks.push(Check::answers("provider cluster", answered, standing.trouble.as_deref()));
+            checks.push(Check::lease(standing.leading, &standing.holder, "this replica", "the controllers run there"));
         }
         if self.leading() {
             let missing = self.leading.lock().as_ref().map(|leading| (leading.unsynced)());

@@ -22,8 +22,6 @@ use tokio::sync::watch;
 
 use crate::consumer::Consumer;
 
-/// Longer without an answer of the API server, and the agent is not ready. Above the time for which a Lease holds.
-const SILENCE: Duration = Duration::from_secs(30);
 /// Upper bounds of the sync latency, seconds.
 const LATENCY: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 
@@ -215,23 +213,11 @@ impl Metrics {
 impl Probed for Metrics {
     fn checks(&self) -> Vec<Check> {
         let standing = self.standing.borrow().clone();
-        let why = standing.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        let mut checks = vec![match standing.answered.map(|answered| answered.elapsed()) {
-            None => Check::lacking("consumer cluster", format!("has not answered yet{why}")),
-            Some(since) if since > SILENCE => {
-                Check::lacking("consumer cluster", format!("has not answered for {} s{why}", since.as_secs()))
-            }
-            Some(_) => Check::good("consumer cluster", "answers"),
-        }];
-        // A standby that waits for the Lease is as ready as it can be.
-        checks.push(Check::good(
-            "lease",
-            match (standing.leading, standing.holder.as_str()) {
-                (true, _) => "held by this agent".to_owned(),
-                (false, "") => "held by nobody".to_owned(),
-                (false, holder) => format!("held by {holder}; this agent stands by"),
-            },
-        ));
+        let answered = standing.answered.map(|answered| answered.elapsed());
+        let mut checks = vec![
+            Check::answers("consumer cluster", answered, standing.trouble.as_deref()),
+            Check::lease(standing.leading, &standing.holder, "this agent", "this agent stands by"),
+        ];
         if standing.leading {
             let missing = self.consumer.lock().upgrade().map(|consumer| consumer.unsynced());
             checks.push(match missing {

@@ -21,6 +21,9 @@ const HEAD: usize = 8192;
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// Longer without an answer of the API server, and a program is not ready. Above the time for which a Lease holds.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// One of the things that must be so before a program is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -39,6 +42,29 @@ impl Check {
     /// It is not.
     pub fn lacking(name: &'static str, what: impl Into<String>) -> Self {
         Self { name, state: Err(what.into()) }
+    }
+
+    /// The API server that the program works on: how long ago it last `answered`, and why the last question failed.
+    pub fn answers(name: &'static str, answered: Option<Duration>, trouble: Option<&str>) -> Self {
+        let why = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        match answered {
+            None => Self::lacking(name, format!("has not answered yet{why}")),
+            Some(since) if since > SILENCE => {
+                Self::lacking(name, format!("has not answered for {} s{why}", since.as_secs()))
+            }
+            Some(_) => Self::good(name, "answers"),
+        }
+    }
+
+    /// Who has the Lease, as last seen: `this` program, nobody, or a `holder`, and what that means (`elsewhere`). A standby is as
+    /// ready as it can be.
+    pub fn lease(leading: bool, holder: &str, this: &str, elsewhere: &str) -> Self {
+        let how = match (leading, holder) {
+            (true, _) => format!("held by {this}"),
+            (false, "") => "held by nobody".to_owned(),
+            (false, holder) => format!("held by {holder}; {elsewhere}"),
+        };
+        Self::good("lease", how)
     }
 }
 
