@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use kube_bind_api::wire::{BindingResourceResponse, BindingResponseAuthentication, BindingResponseLogin};
-use kube_bind_api::{APIServiceExportRequest, APIServiceExportRequestSpec, ClaimState, StatedClaim};
+use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceExportRequestSpec, ClaimState, StatedClaim};
 use kube_client::{Api, Class, ObjectKey};
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ use crate::resources;
 
 /// How long a request made for the web flow may stay pending.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(200);
 
 /// What somebody wants to bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +149,7 @@ fn request(offering: &Offering, name: &str, reviewed: bool) -> Value {
 /// The web flow of the Go release: makes the request itself and waits until it is answered. Returns its name.
 ///
 /// # Errors
-/// 409 with the controller's message if it fails, 500 if it stays pending for a minute.
+/// 409 with the controller's message if it fails, 504 if it stays pending for a minute, with what it waits for.
 pub async fn submit(api: &Api, response: &BindingResourceResponse) -> Result<String, ApiError> {
     let kind = resources::of::<APIServiceExportRequest>();
     let namespace = response.provider_namespace.as_deref().unwrap_or_default();
@@ -156,34 +157,47 @@ pub async fn submit(api: &Api, response: &BindingResourceResponse) -> Result<Str
     let name = request["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut body = request.clone();
     body["metadata"]["namespace"] = json!(namespace);
-    match api.create(&kind, Some(namespace), &body).await {
-        Err(err) if err.class != Class::AlreadyExists => {
-            return Err(ApiError::from_kube("The request could not be made at the provider", &err));
-        }
-        _ => {}
-    }
+    let key = ObjectKey::new(namespace, &name);
+    let unread = |err| ApiError::from_kube("The request could not be read at the provider", &err);
     let give_up = tokio::time::Instant::now() + REQUEST_PATIENCE;
     loop {
-        let object = api
-            .get(&kind, &ObjectKey::new(namespace, &name))
-            .await
-            .map_err(|err| ApiError::from_kube("The request could not be read at the provider", &err))?;
-        let message = object["status"]["terminalMessage"].as_str().unwrap_or("no reason given");
-        match object["status"]["phase"].as_str() {
-            Some("Succeeded") => return Ok(name),
-            Some("Failed") => return Err(ApiError::conflict("The provider refused the request", message)),
-            _ if tokio::time::Instant::now() >= give_up => {
-                let details = format!("request {namespace}/{name} is still pending after a minute");
-                return Err(ApiError::new(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    ErrorCode::InternalError,
-                    "The provider did not answer the request",
-                    details,
-                ));
+        let object = api.get_opt(&kind, &key).await.map_err(unread)?;
+        match object.as_ref().map(|object| (object["status"]["phase"].as_str().unwrap_or_default(), object)) {
+            // One from before goes with the export that it was answered with.
+            Some(("Succeeded", _)) if stays(api, &key).await.map_err(unread)? => return Ok(name),
+            Some(("Failed", object)) => {
+                let message = object["status"]["terminalMessage"].as_str().unwrap_or("no reason given");
+                return Err(ApiError::conflict("The provider refused the request", message));
             }
-            _ => tokio::time::sleep(Duration::from_millis(500)).await,
+            Some(_) => {}
+            None => match api.create(&kind, Some(namespace), &body).await {
+                Err(err) if err.class != Class::AlreadyExists => {
+                    return Err(ApiError::from_kube("The request could not be made at the provider", &err));
+                }
+                _ => {}
+            },
         }
+        if tokio::time::Instant::now() >= give_up {
+            let conditions = object.as_ref().and_then(|object| object["status"]["conditions"].as_array());
+            let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+            let why = ready.and_then(|ready| ready["message"].as_str()).map(|why| format!(": {why}"));
+            let details =
+                format!("request {namespace}/{name} is still pending after a minute{}", why.unwrap_or_default());
+            return Err(ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                ErrorCode::InternalError,
+                "The provider did not answer the request",
+                details,
+            ));
+        }
+        tokio::time::sleep(POLL).await;
     }
+}
+
+/// Whether the export of that name is there and not on its way out.
+async fn stays(api: &Api, key: &ObjectKey) -> Result<bool, kube_client::ApiError> {
+    let export = api.get_opt(&resources::of::<APIServiceExport>(), key).await?;
+    Ok(export.is_some_and(|export| export["metadata"]["deletionTimestamp"].is_null()))
 }
 
 #[cfg(test)]

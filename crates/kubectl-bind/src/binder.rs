@@ -302,31 +302,46 @@ impl Bind {
         });
         let deadline = Instant::now() + PROVIDER_WAIT;
         let mut asked = false;
+        let mut last = Value::Null;
         while Instant::now() < deadline {
             let there = provider.get(&kinds::requests(), &namespace, &request.name).await?;
             match there.as_ref().map(|there| (text(there, "/status/phase"), there)) {
-                Some(("Succeeded", _)) => return Ok(()),
+                // One from before an unbind goes with the export that answered it; then this bind asks.
+                Some(("Succeeded", _)) => {
+                    if self.exported(&request.name).await? {
+                        return Ok(());
+                    }
+                    asked = false;
+                }
                 Some(("Failed", there)) if asked => {
                     let message = text(there, "/status/terminalMessage");
                     let message = if message.is_empty() { ready_message(there) } else { message.to_owned() };
                     return Err(CliError::RequestFailed { name: request.name.clone(), message });
                 }
                 Some((_, there)) if there.pointer("/metadata/deletionTimestamp").is_none() => asked = true,
-                None if !asked => {
+                // The provider removes answered requests after a while; the export is what counts.
+                None if asked && self.exported(&request.name).await? => return Ok(()),
+                None => {
                     changes.ensure(provider, &object).await?;
                     asked = true;
                 }
-                // The provider removes answered requests after a while; the export is what counts.
-                None if provider.get(&kinds::exports(), &namespace, &request.name).await?.is_some() => return Ok(()),
-                None => {
-                    let message = "the provider removed it without an answer".to_owned();
-                    return Err(CliError::RequestFailed { name: request.name.clone(), message });
-                }
                 _ => {}
             }
+            last = there.unwrap_or_default();
             tokio::time::sleep(POLL).await;
         }
-        Err(CliError::RequestUnanswered { name: request.name.clone(), seconds: PROVIDER_WAIT.as_secs() })
+        let (name, seconds) = (request.name.clone(), PROVIDER_WAIT.as_secs());
+        Err(match ready_message(&last) {
+            why if why.is_empty() => CliError::RequestUnanswered { name, seconds },
+            why => CliError::RequestWaits { name, seconds, why },
+        })
+    }
+
+    /// Whether the provider has an export of that name which is not on its way out.
+    async fn exported(&self, name: &str) -> Result<bool, CliError> {
+        let provider = &self.credential.provider;
+        let export = provider.get(&kinds::exports(), &provider.namespace, name).await?;
+        Ok(export.is_some_and(|export| export.pointer("/metadata/deletionTimestamp").is_none()))
     }
 
     /// The consumer's decisions; those of an earlier bind about other claims stay.

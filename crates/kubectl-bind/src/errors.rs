@@ -119,6 +119,10 @@ pub(crate) enum CliError {
         "provider: the request {name} was not answered within {seconds} s. Ask the provider whether its backend runs"
     )]
     RequestUnanswered { name: String, seconds: u64 },
+    #[error(
+        "provider: the request {name} was not granted within {seconds} s: {why}. Run the same command again in a while"
+    )]
+    RequestWaits { name: String, seconds: u64, why: String },
     #[error("provider: there is a request {name} already, for something else. Choose another name with --name")]
     RequestTaken { name: String },
     #[error(

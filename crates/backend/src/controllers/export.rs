@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube_bind_api::conditions::{self, Severity};
-use kube_bind_api::constants::{
-    ANNOTATION_SCHEMA_REVISION, ANNOTATION_SOURCE_SPEC_HASH, ANNOTATION_TEMPLATE, condition, reason,
-};
+use kube_bind_api::constants::{ANNOTATION_SOURCE_SPEC_HASH, ANNOTATION_TEMPLATE, condition, reason};
 use kube_bind_api::{APIServiceExport, BoundSchema, BoundSchemaSpec, SchemaUpdatePolicy};
-use kube_client::{Class, ObjectKey, Outcome, Subresource};
+use kube_client::{ObjectKey, Outcome, Subresource};
 use serde_json::{Value, json};
 
-use super::request::controller;
+use super::request::SOON;
+use super::schemas::{self, Made, Place};
 use super::{FINALIZER, Trouble, World, decode, rights, status, unbind};
 use crate::catalogue::{Catalogue, Offering};
 use crate::contracts::MANAGER;
@@ -67,7 +66,7 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         };
         match schema(world, key, &live, &name, current, follow).await? {
             Ok(spec) => schemas.push(spec),
-            Err(message) => missing.push(message),
+            Err(lack) => missing.push(lack),
         }
     }
     if missing.is_empty() {
@@ -108,16 +107,14 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         rights?;
         conditions::mark_true(&mut wanted.conditions, condition::PROVIDER_IN_SYNC, now);
     } else {
-        let message = missing.join("; ");
+        let message = missing.iter().map(|lack| lack.message.as_str()).collect::<Vec<_>>().join("; ");
+        let severity = if missing.iter().all(|lack| lack.passes) { Severity::Info } else { Severity::Error };
         let list = &mut wanted.conditions;
-        conditions::mark_false(
-            list,
-            condition::PROVIDER_IN_SYNC,
-            Severity::Error,
-            reason::BOUND_SCHEMA_MISSING,
-            &message,
-            now,
-        );
+        let problem = reason::BOUND_SCHEMA_MISSING;
+        conditions::mark_false(list, condition::PROVIDER_IN_SYNC, severity, problem, &message, now);
+    }
+    if missing.iter().any(|lack| lack.passes) {
+        again = Some(SOON);
     }
     let list = &mut wanted.conditions;
     if let Some(message) = not_established(world, &export) {
@@ -170,6 +167,23 @@ fn projected(crd: &Value, export: &APIServiceExport) -> Result<BoundSchemaSpec, 
     contract::schema::project(&crd, export.spec.informer_scope, export.spec.isolation).map_err(|err| err.to_string())
 }
 
+/// Why a schema is not there.
+struct Lack {
+    message: String,
+    /// By itself: something that was there before is on its way out.
+    passes: bool,
+}
+
+impl Lack {
+    fn lasting(message: String) -> Self {
+        Self { message, passes: false }
+    }
+
+    fn passing(what: &str) -> Self {
+        Self { message: format!("waiting for {what}"), passes: true }
+    }
+}
+
 /// Makes one BoundSchema what it should be; says what is missing otherwise. Without policy `Always` the published form
 /// stays as it was when it was bound.
 async fn schema(
@@ -179,66 +193,55 @@ async fn schema(
     name: &str,
     current: Result<BoundSchemaSpec, String>,
     follow: bool,
-) -> Result<Result<BoundSchemaSpec, String>, Trouble> {
+) -> Result<Result<BoundSchemaSpec, Lack>, Trouble> {
     let kind = resources::of::<BoundSchema>();
     let key = ObjectKey::new(&export.namespace, name);
     let reference = json!({
         "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
     });
-    let Some(live) = world.api.get_opt(&kind, &key).await? else {
-        let spec = match current {
-            Ok(spec) => spec,
-            Err(message) => {
-                return Ok(Err(format!("the schema {name} is missing and cannot be made again: {message}")));
+    let (live, adopted) = match schemas::place(world, &key).await? {
+        Place::Held { export: holder, live } if holder == export.name => (live, false),
+        Place::Held { export: holder, .. } => {
+            return Ok(Err(Lack::lasting(format!("the schema {name} belongs to export {holder} of this contract"))));
+        }
+        Place::Nobodys(live) => (live, true),
+        Place::Ending(what) => return Ok(Err(Lack::passing(&what))),
+        place @ (Place::Free | Place::Stale(_)) => {
+            let spec = match current {
+                Ok(spec) => spec,
+                Err(message) => {
+                    let message = format!("the schema {name} is missing and cannot be made again: {message}");
+                    return Ok(Err(Lack::lasting(message)));
+                }
+            };
+            // Of an earlier export, maybe one of this name: the API server would collect it under this one's hands.
+            if let Place::Stale(live) = place {
+                schemas::clear(world, &key, &live).await?;
             }
-        };
-        let mut body =
-            serde_json::to_value(contract::schema::bound_schema(&export.namespace, spec.clone())).unwrap_or_default();
-        body["metadata"]["ownerReferences"] = json!([reference]);
-        match world.api.create(&kind, Some(&export.namespace), &body).await {
-            Err(err) if err.class == Class::Invalid => return Ok(Err(err.to_string())),
-            Err(err) if err.class != Class::AlreadyExists => return Err(err.into()),
-            _ => return Ok(Ok(spec)),
+            return Ok(match schemas::make(world, &export.namespace, &spec, Some(reference)).await? {
+                Made::Yes => Ok(spec),
+                Made::Taken => Err(Lack::passing(&format!("the schema {name} of an earlier export to be removed"))),
+                Made::Invalid(message) => Err(Lack::lasting(message)),
+            });
         }
     };
     let known: BoundSchema = decode(&live)?;
-    let mut patch = json!({"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}});
-    let mut changed = false;
-    match controller(&live) {
-        None => {
-            let mut owners = live["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            owners.push(reference);
-            patch["metadata"]["ownerReferences"] = json!(owners);
-            changed = true;
+    let newer = current.ok().filter(|_| follow);
+    let renewal = newer.and_then(|newer| Some((schemas::renewal(&live, &known.spec, &newer)?, newer)));
+    let (mut patch, spec) = match renewal {
+        Some((patch, newer)) => {
+            tracing::info!(export = %export, schema = name, "published schema follows the CRD");
+            (patch, newer)
         }
-        Some(other) if other != export.name => {
-            return Ok(Err(format!("the schema {name} belongs to export {other} of this contract")));
-        }
-        Some(_) => {}
+        None if !adopted => return Ok(Ok(known.spec)),
+        None => (json!({"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}}), known.spec),
+    };
+    if adopted {
+        let mut owners = live["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        owners.push(reference);
+        patch["metadata"]["ownerReferences"] = json!(owners);
     }
-    let mut spec = known.spec.clone();
-    if let (true, Ok(newer)) = (follow, current)
-        && contract::schema::source_spec_hash(&newer) != contract::schema::source_spec_hash(&spec)
-    {
-        // `versions` is replaced whole; fields that are gone from the new form must go too.
-        let mut value = serde_json::to_value(&newer).unwrap_or_default();
-        for field in live["spec"].as_object().into_iter().flatten().map(|(field, _)| field) {
-            if value.get(field).is_none() {
-                value[field] = Value::Null;
-            }
-        }
-        patch["spec"] = value;
-        patch["metadata"]["annotations"] = json!({
-            ANNOTATION_SOURCE_SPEC_HASH: contract::schema::source_spec_hash(&newer),
-            ANNOTATION_SCHEMA_REVISION: contract::schema::revision(&newer),
-        });
-        spec = newer;
-        changed = true;
-        tracing::info!(export = %export, schema = name, "published schema follows the CRD");
-    }
-    if changed {
-        world.api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
-    }
+    world.api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
     Ok(Ok(spec))
 }

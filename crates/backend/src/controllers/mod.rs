@@ -19,6 +19,7 @@ pub mod mapped;
 pub mod provider;
 pub mod request;
 pub mod rights;
+mod schemas;
 pub mod status;
 pub mod unbind;
 
@@ -223,11 +224,12 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Me
     };
     let mapped = watch(&api, &resources::of::<APIServiceNamespace>(), everywhere(), put(Key::Mapped));
     let exports = {
-        let (queue, mapped) = (queue.clone(), mapped.store().clone());
+        let (queue, mapped, requests) = (queue.clone(), mapped.store().clone(), requests.store().clone());
         watch(&api, &resources::of::<APIServiceExport>(), everywhere(), move |key, gone| {
             queue.add(Key::Export(key.clone()));
             if gone {
-                queue.add(Key::Request(key.clone()));
+                // What waited for its end, or was refused because of it.
+                requests.keys_in(&key.namespace).into_iter().for_each(|key| queue.add(Key::Request(key)));
             }
             // Rights in mapped namespaces follow the exports and what was accepted there.
             for key in mapped.keys_in(&key.namespace) {

@@ -1,10 +1,12 @@
 //! Requests: from what a consumer asks for to what it is granted.
 //!
 //! In: an APIServiceExportRequest in a contract namespace. Out: BoundSchemas and an APIServiceExport of the same name, or
-//! a refusal that says why; phase and conditions tell the truth and change when the reason goes away. Claims come from
-//! the template, whatever the request says. Requests of people and of `kubectl apply` are the same.
+//! a refusal that says why; phase and conditions tell the truth and change when the reason goes away. What passes by
+//! itself (an earlier export that is still going) is no refusal: the request stays `Pending` and says what it waits for.
+//! Claims come from the template, whatever the request says. Requests of people and of `kubectl apply` are the same.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use contract::names::Strategy;
 use jiff::Timestamp;
@@ -18,12 +20,17 @@ use kube_bind_api::{
     APIServiceExport, APIServiceExportRequest, APIServiceExportRequestStatus, APIServiceExportSpec,
     APIServiceNamespace, BoundSchema, BoundSchemaSpec, Isolation, RequestPhase, Scope,
 };
-use kube_client::{Class, ObjectKey, Outcome};
+use kube_client::{Class, ObjectKey, Outcome, Subresource};
 use serde_json::{Value, json};
 
+use super::schemas::{self, Made, Place};
 use super::{FINALIZER, Trouble, World, decode, status};
 use crate::catalogue::{Catalogue, Offering};
+use crate::contracts::MANAGER;
 use crate::resources;
+
+/// How soon to look again at what is on its way out.
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// Why a request is not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,10 +39,17 @@ struct Refusal {
     condition: &'static str,
     reason: &'static str,
     message: String,
+    /// Nobody has to do anything about it: the request waits.
+    passes: bool,
 }
 
 fn refuse(reason: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal { condition: condition::EXPORTS_READY, reason, message: message.into() }
+    Refusal { condition: condition::EXPORTS_READY, reason, message: message.into(), passes: false }
+}
+
+/// Not yet: `what` is on its way out.
+fn waits(reason: &'static str, what: &str) -> Refusal {
+    Refusal { passes: true, ..refuse(reason, format!("waiting for {what}")) }
 }
 
 /// See the module.
@@ -51,6 +65,8 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     }
     let granted = world.api.get_opt(&resources::of::<APIServiceExport>(), key).await?;
     let verdict = match granted {
+        // It goes with the export that answers it.
+        Some(export) if is_ending(&export) && phase(&request) == RequestPhase::Succeeded => return Ok(Outcome::Done),
         Some(export) => same_resources(&request, &decode(&export)?),
         None => grant(world, key, &request).await?,
     };
@@ -62,12 +78,34 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     if status::write(&world.api, &kind, &live, &wanted).await? {
         match &verdict {
             Ok(()) => tracing::info!(request = %key, "request granted"),
-            Err(refusal) => {
-                tracing::info!(request = %key, reason = refusal.reason, message = %refusal.message, "request refused")
+            Err(Refusal { passes: true, reason, message, .. }) => {
+                tracing::info!(request = %key, reason, %message, "request waits")
             }
+            Err(Refusal { reason, message, .. }) => tracing::info!(request = %key, reason, %message, "request refused"),
         }
     }
-    Ok(Outcome::Done)
+    Ok(match verdict {
+        Err(Refusal { passes: true, .. }) => Outcome::After(SOON),
+        _ => Outcome::Done,
+    })
+}
+
+fn phase(request: &APIServiceExportRequest) -> RequestPhase {
+    request.status.as_ref().map(|status| status.phase).unwrap_or_default()
+}
+
+fn is_ending(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// Whether a request was made for the time after an export that goes: it is not answered yet, and is no older than that
+/// export's end. Whatever else is there of that name was answered by the export and goes with it.
+pub(super) fn is_anew(request: &Value, ending: &Value) -> bool {
+    let time = |value: &Value| value.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let made = time(&request["metadata"]["creationTimestamp"]);
+    let ends = time(&ending["metadata"]["deletionTimestamp"]);
+    let answered = matches!(request["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    !answered && made.zip(ends).is_some_and(|(made, ends)| made >= ends)
 }
 
 fn judge(status: &mut APIServiceExportRequestStatus, refusal: Option<&Refusal>, now: Timestamp) {
@@ -80,9 +118,13 @@ fn judge(status: &mut APIServiceExportRequestStatus, refusal: Option<&Refusal>, 
             status.terminal_message = None;
         }
         Some(refusal) => {
-            conditions::mark_false(list, refusal.condition, Severity::Error, refusal.reason, &refusal.message, now);
-            status.phase = RequestPhase::Failed;
-            status.terminal_message = Some(refusal.message.clone());
+            let (severity, phase, terminal) = match refusal.passes {
+                true => (Severity::Info, RequestPhase::Pending, None),
+                false => (Severity::Error, RequestPhase::Failed, Some(refusal.message.clone())),
+            };
+            conditions::mark_false(list, refusal.condition, severity, refusal.reason, &refusal.message, now);
+            status.phase = phase;
+            status.terminal_message = terminal;
         }
     }
     conditions::set_summary(list, now);
@@ -94,10 +136,7 @@ fn same_resources(request: &APIServiceExportRequest, export: &APIServiceExport) 
         list.iter().map(kube_bind_api::ExportedResource::group_resource).collect()
     };
     if export.metadata.deletion_timestamp.is_some() {
-        return Err(refuse(
-            "ExportTerminating",
-            "the export of this name is being removed; the request is looked at again after that",
-        ));
+        return Err(waits("ExportTerminating", "the export that has this name now to be removed"));
     }
     if names(&request.spec.resources) == names(&export.spec.resources) {
         return Ok(());
@@ -185,6 +224,7 @@ fn plan<'a>(
                 condition: condition::PERMISSION_CLAIM,
                 reason: reason::INVALID_PERMISSION_CLAIM,
                 message,
+                passes: false,
             });
         }
     }
@@ -219,6 +259,7 @@ fn plan<'a>(
                     condition: condition::PERMISSION_CLAIM,
                     reason: reason::INVALID_PERMISSION_CLAIM,
                     message: format!("{} cannot be bound: {err} {}", offering.name, offering.name),
+                    passes: false,
                 });
             }
         }
@@ -287,37 +328,39 @@ fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: 
     }
 }
 
-/// Publishes the schema in the contract, unless it is there. What another export of the contract publishes is refused.
+/// Publishes the schema in the contract as the provider has it now. What another export of the contract publishes is
+/// refused; what is left of one that is gone is replaced.
 async fn publish(world: &World, key: &ObjectKey, spec: &BoundSchemaSpec) -> Result<Result<(), Refusal>, Trouble> {
-    let kind = resources::of::<BoundSchema>();
     let name = spec.group_resource().crd_name();
     let there = ObjectKey::new(&key.namespace, &name);
-    if let Some(live) = world.api.get_opt(&kind, &there).await? {
-        let owner = controller(&live);
-        if let Some(owner) = owner.filter(|owner| *owner != key.name) {
-            return Ok(Err(refuse(
-                "AlreadyExported",
-                format!("{name} is exported to this consumer already, as {owner}; bind it once"),
-            )));
+    match schemas::place(world, &there).await? {
+        Place::Free => {}
+        Place::Stale(live) => schemas::clear(world, &there, &live).await?,
+        // Made for a request like this one, maybe long ago: it must be what the provider offers now.
+        Place::Nobodys(live) => {
+            let published: BoundSchema = decode(&live)?;
+            if let Some(patch) = schemas::renewal(&live, &published.spec, spec) {
+                world
+                    .api
+                    .merge_patch(&resources::of::<BoundSchema>(), &there, Subresource::Main, &patch, MANAGER)
+                    .await?;
+            }
+            return Ok(Ok(()));
         }
-        return Ok(Ok(()));
+        Place::Held { export, .. } if export == key.name => return Ok(Ok(())),
+        Place::Held { export, .. } => {
+            let message = format!("{name} is exported to this consumer already, as {export}; bind it once");
+            return Ok(Err(refuse("AlreadyExported", message)));
+        }
+        Place::Ending(what) => return Ok(Err(waits("SchemaTerminating", &what))),
     }
-    let schema = contract::schema::bound_schema(&key.namespace, spec.clone());
-    let body = serde_json::to_value(&schema).unwrap_or_default();
-    match world.api.create(&kind, Some(&key.namespace), &body).await {
-        Err(err) if err.class == Class::Invalid => Ok(Err(refuse(reason::BOUND_SCHEMA_NOT_FOUND, err.to_string()))),
-        Err(err) if err.class != Class::AlreadyExists => Err(err.into()),
-        _ => Ok(Ok(())),
-    }
-}
-
-/// Name of the export that controls a BoundSchema.
-pub(super) fn controller(object: &Value) -> Option<&str> {
-    object["metadata"]["ownerReferences"]
-        .as_array()?
-        .iter()
-        .find(|owner| owner["controller"] == json!(true) && owner["kind"] == "APIServiceExport")
-        .and_then(|owner| owner["name"].as_str())
+    Ok(match schemas::make(world, &key.namespace, spec, None).await? {
+        Made::Yes => Ok(()),
+        Made::Taken => {
+            Err(waits("SchemaTerminating", &format!("the schema {name} of an earlier export to be removed")))
+        }
+        Made::Invalid(message) => Err(refuse(reason::BOUND_SCHEMA_NOT_FOUND, message)),
+    })
 }
 
 /// Namespaces that the provider wants to exist at the consumer.
@@ -354,8 +397,27 @@ mod tests {
         assert_eq!(status.phase, RequestPhase::Failed);
         assert_eq!(status.terminal_message.as_deref(), Some("nothing of that name"));
         assert!(!conditions::is_true(&status.conditions, condition::READY));
+        judge(&mut status, Some(&waits("ExportTerminating", "it to go")), now);
+        assert_eq!((status.phase, status.terminal_message.as_deref()), (RequestPhase::Pending, None));
+        let ready = conditions::get(&status.conditions, condition::READY).unwrap();
+        assert_eq!((ready.status.as_str(), ready.message.as_deref()), ("False", Some("waiting for it to go")));
         judge(&mut status, None, now);
         assert_eq!((status.phase, status.terminal_message), (RequestPhase::Succeeded, None));
         assert!(conditions::is_true(&status.conditions, condition::READY));
+    }
+
+    #[test]
+    fn a_request_for_the_time_after_an_export_is_not_the_one_that_it_answers() {
+        let export = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z"}});
+        let anew = |made: &str, phase: Value| {
+            is_anew(&json!({"metadata": {"creationTimestamp": made}, "status": {"phase": phase}}), &export)
+        };
+        assert!(anew("2026-01-02T00:00:00Z", Value::Null));
+        assert!(anew("2026-01-02T00:00:09Z", json!("Pending")));
+        // Its answer was not written when the backend ended; the consumer has taken the export back meanwhile.
+        assert!(!anew("2026-01-01T00:00:00Z", json!("Pending")));
+        // Applied a second time while the export was there.
+        assert!(!anew("2026-01-02T00:00:00Z", json!("Succeeded")));
+        assert!(!anew("2026-01-02T00:00:00Z", json!("Failed")));
     }
 }

@@ -32,8 +32,12 @@ pub async fn export(
     if !super::export::has_finalizer(live) {
         return Ok(Outcome::Done);
     }
-    // Otherwise it would be granted again.
-    remove(world, &resources::of::<APIServiceExportRequest>(), key).await?;
+    // Otherwise it would be granted again. One that was made since then waits for this export to go.
+    let answered = resources::of::<APIServiceExportRequest>();
+    let request = world.api.get_opt(&answered, key).await?;
+    if request.is_some_and(|request| !super::request::is_anew(&request, live)) {
+        remove(world, &answered, key).await?;
+    }
     rights::withdraw(world, export).await?;
     let query = ListQuery::namespace(&key.namespace);
     let others = world.api.list(&resources::of::<APIServiceExport>(), &query).await?;

@@ -1,0 +1,85 @@
+//! What keeps consumers apart, isolation by isolation.
+
+use contract::rbac;
+use kube_bind_api::{APIServiceExport, APIServiceExportRequest, BoundSchema, Isolation};
+use kube_client::ObjectKey;
+use serde_json::json;
+
+use crate::provider::{Provider, apply, eventually, of, resource};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfenced_isolation_is_for_one_consumer() {
+    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
+        return println!("skipped: other tests are consumers of the same API server");
+    }
+    let provider = Provider::start(Isolation::None).await;
+    let alice = provider.contract("alice", "uid-a").await;
+    alice.request(&provider, &provider.kind().resource).await;
+    assert_eq!(alice.phase(&provider).await["phase"], "Succeeded");
+    let bob = provider.contract("bob", "uid-b").await;
+    bob.request(&provider, &provider.kind().resource).await;
+    let refused = bob.phase(&provider).await;
+    assert!(refused["terminalMessage"].as_str().unwrap().contains("used by another consumer"), "{refused}");
+    provider.template(&json!({"sharedClusterScope": true})).await;
+    let key = ObjectKey::new(&bob.namespace, &provider.name());
+    eventually("shared on purpose", || async {
+        let live = bob.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
+        (live["status"]["phase"] == "Succeeded").then_some(())
+    })
+    .await;
+}
+
+/// Isolation `Namespaced`: cluster-scoped for the consumer, in the contract namespace at the provider.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_scoped_for_the_consumer_only() {
+    let provider = Provider::start(Isolation::Namespaced).await;
+    let (alice, bob) = (provider.contract("alice", "uid-a").await, provider.contract("bob", "uid-b").await);
+    for consumer in [&alice, &bob] {
+        consumer.request(&provider, "widgets").await;
+        assert_eq!(consumer.phase(&provider).await["phase"], "Succeeded");
+        eventually("rights in the contract namespace", || async {
+            (consumer.list_code(&provider.widgets(), Some(&consumer.namespace)).await == 200).then_some(())
+        })
+        .await;
+    }
+    let schema = ObjectKey::new(&alice.namespace, &provider.kind().crd_name());
+    assert_eq!(alice.api.get(&of::<BoundSchema>(), &schema).await.unwrap()["spec"]["scope"], "Cluster");
+    assert_eq!(alice.list_code(&provider.widgets(), Some(&bob.namespace)).await, 403);
+}
+
+/// Isolation `Prefixed` of a cluster-scoped kind: for one consumer, until the provider shares it on purpose, and with the
+/// rights that it gives for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_scoped_on_both_sides_is_shared_on_purpose() {
+    let provider = Provider::start_with(Isolation::Prefixed, "Cluster").await;
+    let alice = provider.contract("alice", "uid-a").await;
+    alice.request(&provider, "widgets").await;
+    assert_eq!(alice.phase(&provider).await["phase"], "Succeeded");
+    let key = ObjectKey::new(&alice.namespace, &provider.name());
+    let condition = || async {
+        let live = alice.api.get(&of::<APIServiceExport>(), &key).await.unwrap();
+        let list = live["status"]["conditions"].as_array()?.clone();
+        list.into_iter().find(|c| c["type"] == "ProviderInSync")
+    };
+    let missing = eventually("missing rights are told", condition).await;
+    assert_eq!((&missing["status"], &missing["reason"]), (&json!("False"), &json!("RightsMissing")), "{missing}");
+    let roles = resource(rbac::RBAC_GROUP, "clusterroles", "ClusterRole");
+    apply(&provider.admin, &roles, "", &rbac::backend::shared(&provider.kind())).await;
+    let us = rbac::service_account("kube-bind", "backend");
+    let (role, binding) = rbac::backend::keeper(&provider.kind(), vec![us]);
+    apply(&provider.admin, &roles, "", &role).await;
+    let bindings = resource(rbac::RBAC_GROUP, "clusterrolebindings", "ClusterRoleBinding");
+    apply(&provider.admin, &bindings, "", &binding).await;
+    eventually("rights on the kind", || async {
+        (alice.list_code(&provider.widgets(), None).await == 200).then_some(())
+    })
+    .await;
+    let bob = provider.contract("bob", "uid-b").await;
+    bob.request(&provider, "widgets").await;
+    assert!(bob.phase(&provider).await["terminalMessage"].as_str().unwrap().contains("used by another consumer"));
+    assert_eq!(bob.list_code(&provider.widgets(), None).await, 403);
+    provider.template(&json!({"sharedClusterScope": true})).await;
+    eventually("shared on purpose", || async { (bob.list_code(&provider.widgets(), None).await == 200).then_some(()) })
+        .await;
+    assert_eq!(alice.list_code(&provider.widgets(), None).await, 200);
+}
