@@ -11,8 +11,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Processor time in a second below which a process is at rest; in ticks of 10 ms.
-const REST: u64 = 3;
+/// Processor time in a second below which a process is at rest.
+const REST: Duration = Duration::from_millis(30);
 
 /// A running agent; killed when dropped.
 pub struct Agent {
@@ -76,6 +76,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// When its process was started.
     pub fn started(&self) -> Instant {
         self.started
@@ -95,16 +100,16 @@ impl Agent {
     /// Waits until it has nothing to do; the time at which that began, and the processor time it had used by then.
     pub async fn at_rest(&self, limit: Duration) -> Result<(Instant, Duration)> {
         let begun = Instant::now();
-        let mut looks: Vec<(Instant, u64)> = Vec::new();
+        let mut looks: Vec<(Instant, Duration)> = Vec::new();
         loop {
             let now = Instant::now();
-            let ticks = self.ticks()?;
-            looks.push((now, ticks));
+            let used = crate::processor::of(self.pid)?;
+            looks.push((now, used));
             let second = looks.iter().rev().find(|(at, _)| now - *at >= Duration::from_secs(1));
             if let Some((at, before)) = second
-                && ticks - before <= REST
+                && used - *before <= REST
             {
-                return Ok((*at, Duration::from_millis(10 * ticks)));
+                return Ok((*at, used));
             }
             if begun.elapsed() > limit {
                 bail!("the agent does not come to rest within {} s", limit.as_secs());
@@ -159,16 +164,6 @@ impl Agent {
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
         Ok(text)
-    }
-
-    /// Processor time, user and system (proc(5): fields 14 and 15, the name in field 2 may hold spaces).
-    fn ticks(&self) -> Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the agent has ended")?;
-        let (_, rest) = stat.rsplit_once(')').context("unreadable stat")?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let field =
-            |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).context("unreadable stat");
-        Ok(field(11)? + field(12)?)
     }
 }
 

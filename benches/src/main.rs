@@ -1,5 +1,6 @@
 //! The tables of `docs/performance.md`: `cargo run --release -p benches`, or with a word only one half (`plane`, `sync`);
-//! with `real` the agent between two real API servers, against the floor (further words: `delay`, `rate`, `many`).
+//! with `real` the agent between two real API servers, against the floor (further words: `delay`, `rate`, `many`, or `short` for
+//! the first two in a few minutes).
 //!
 //! ```text
 //!   main ──► plane ──► start, creates, watch delivery, logical clusters: a control plane of its own, over HTTPS
@@ -15,7 +16,9 @@
 
 mod agent;
 mod floor;
+mod many;
 mod plane;
+mod processor;
 mod real;
 mod side;
 mod sync;

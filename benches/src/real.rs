@@ -4,14 +4,11 @@
 //! the floor is measured. What the agent does is seen by watches and answered by an operator, which is in its figures;
 //! the floor is told by the answers to its writes.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::future::try_join_all;
 use kube_client::ListQuery;
-use kube_client::api::Api;
 use kube_client::resource::Resource;
 use serde_json::json;
 use testkit::service::Service;
@@ -22,22 +19,24 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::agent::{Agent, program, shipped};
 use crate::floor::Floor;
-use crate::side::until;
+use crate::processor::{Each, Processor};
+use crate::side::{Side, until};
 use crate::sync::{Bench, Delays, LIMIT, NAMESPACES, RATE, namespace};
 use crate::table::{Table, median, ms, quantile};
 
 /// Decides what World takes as API servers.
 const PAIRING: &str = "KUBE_BIND_TEST_PAIRING";
-/// Alternating runs; of the long ones, [`LONG`].
+/// Alternating runs.
 const TURNS: usize = if cfg!(debug_assertions) { 1 } else { 5 };
-const LONG: usize = if cfg!(debug_assertions) { 1 } else { 3 };
+/// Alternating runs where time is short.
+const FEW: usize = if cfg!(debug_assertions) { 1 } else { 3 };
 /// Seconds of one run at a steady rate, and of one with so many writers.
 const SECONDS: u32 = if cfg!(debug_assertions) { 1 } else { 5 };
 const WRITERS: [usize; 2] = [16, 64];
-/// Objects of a first bind; the agent works on so many at once, and so does the floor.
-const MANY: usize = crate::sync::MANY;
-const AT_ONCE: usize = 16;
 const PREFIX: &str = "floor-";
+/// What can be measured, and how.
+const PARTS: [&str; 3] = ["delay", "rate", "many"];
+const WORDS: [&str; 4] = ["delay", "rate", "many", "short"];
 
 /// All rows; in this process if the environment says so, else in a child that it says so to.
 pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
@@ -46,7 +45,12 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
         let status = again.arg("real").args(words).env(PAIRING, "real/real").status().await?;
         std::process::exit(status.code().unwrap_or(1));
     }
-    let all = words.is_empty();
+    if let Some(other) = words.iter().find(|word| !WORDS.contains(word)) {
+        bail!("unknown word {other:?}; after `real` there are {}", WORDS.join(", "));
+    }
+    let short = words.contains(&"short");
+    let parts: Vec<&str> = words.iter().copied().filter(|word| PARTS.contains(word)).collect();
+    let wanted = |part: &str| if short { part != "many" } else { parts.is_empty() || parts.contains(&part) };
     let service = Service::new(7).without_claims();
     let bare = Service { group: format!("floor.{}", service.group), ..service.clone() };
     let mut world = World::new(program()?.to_str().context("no UTF-8")?, service.clone()).await;
@@ -68,17 +72,22 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     let mut watches = JoinSet::new();
     let bench = Bench::start(&world, service.clone(), &mut watches).await?;
     let floor = prepare(&world, &bare).await?;
-    let mut run = Run { bench, floor, bare, kubeconfig, number: 0 };
-    if all || words.contains(&"delay") {
+    // What the load generator looks at the agent with weighs on the floor too.
+    for site in [&world.consumers[0].site, &world.providers[0].site] {
+        Side::follow(&mut watches, &site.api, &floor.resource, None).await?;
+    }
+    let turns = if short { FEW } else { TURNS };
+    let mut run = Run { bench, floor, bare, kubeconfig, turns, number: 0 };
+    if wanted("delay") {
         run.delays(table).await?;
     }
-    if all || words.contains(&"rate") {
-        for writers in WRITERS {
-            run.rate(table, writers).await?;
+    if wanted("rate") {
+        for writers in WRITERS.into_iter().take(if short { 1 } else { 2 }) {
+            run.rate(table, writers, agent.pid()).await?;
         }
         run.writes(table, &agent).await?;
     }
-    let agent = if all || words.contains(&"many") { run.many(table, agent).await? } else { agent };
+    let agent = if wanted("many") { run.many(table, agent).await? } else { agent };
     agent.stop().await?;
     watches.shutdown().await;
     world.end().await;
@@ -122,12 +131,24 @@ async fn served(site: &Site, resource: &Resource) -> Result<()> {
     Ok(())
 }
 
-struct Run {
-    bench: Bench,
-    floor: Floor,
+/// What all parts work with.
+pub struct Run {
+    /// Both sides of the bound kind.
+    pub bench: Bench,
+    /// The floor, on a kind of its own.
+    pub floor: Floor,
     bare: Service,
-    kubeconfig: std::path::PathBuf,
+    /// The agent's.
+    pub kubeconfig: std::path::PathBuf,
+    turns: usize,
     number: usize,
+}
+
+/// One run of writers that wait.
+struct Turn {
+    /// Objects per second.
+    rate: f64,
+    each: Each,
 }
 
 /// p50 and p99 of each run.
@@ -160,13 +181,14 @@ impl Shares {
 }
 
 impl Run {
-    fn prefix(&mut self) -> String {
+    /// A new one, so that names are unique.
+    pub fn prefix(&mut self) -> String {
         self.number += 1;
         format!("r{}", self.number)
     }
 
     /// The object of the bench, of the kind that the floor has.
-    fn bare(&self, name: &str, number: usize) -> serde_json::Value {
+    pub fn bare(&self, name: &str, number: usize) -> serde_json::Value {
         let mut object = self.bench.object(name, number);
         object["apiVersion"] = json!(format!("{}/{}", self.bare.group, self.bare.version));
         object
@@ -176,7 +198,7 @@ impl Run {
     async fn delays(&mut self, table: &mut Table) -> Result<()> {
         let (mut up, mut whole) = ([Shares::default(), Shares::default()], [Shares::default(), Shares::default()]);
         let mut down = Shares::default();
-        for _ in 0..TURNS {
+        for _ in 0..self.turns {
             let floor = self.floor_delays().await?;
             self.floor.clean().await?;
             let prefix = self.prefix();
@@ -221,25 +243,37 @@ impl Run {
     }
 
     /// So many writers, each of which makes the next object when the status of the last is back.
-    async fn rate(&mut self, table: &mut Table, writers: usize) -> Result<()> {
-        let (mut floor, mut agent) = (Vec::new(), Vec::new());
-        for _ in 0..TURNS {
-            floor.push(self.loops(writers, true).await?);
+    async fn rate(&mut self, table: &mut Table, writers: usize, agent: u32) -> Result<()> {
+        let (mut its, mut mine) = (Vec::new(), Vec::new());
+        for _ in 0..self.turns {
+            its.push(self.loops(writers, true, agent).await?);
             self.floor.clean().await?;
-            agent.push(self.loops(writers, false).await?);
+            mine.push(self.loops(writers, false, agent).await?);
             let quiet = || self.bench.far.count() == self.bench.near.answered();
             until("all have their status", LIMIT, quiet).await?;
             self.bench.delete_all().await?;
         }
-        let (its, mine) = (median(floor), median(agent));
+        let rate = |turns: &[Turn]| median(turns.iter().map(|turn| turn.rate).collect());
         let show = |rate: f64| format!("{rate:.0}/s");
         let what = format!("sustained with {writers} writers, each waiting for its status");
-        table.compare(what, show(its), show(mine), mine / its, "≥ 0.8".into(), mine / its >= 0.8);
+        let ratio = rate(&mine) / rate(&its);
+        table.compare(what, show(rate(&its)), show(rate(&mine)), ratio, "≥ 0.8".into(), ratio >= 0.8);
+        let each = |mut turns: Vec<Turn>| {
+            turns.sort_by(|a, b| a.each.sum().total_cmp(&b.each.sum()));
+            turns.get(turns.len() / 2).map(|turn| turn.each).context("no turn")
+        };
+        let (its, mine) = (each(its)?, each(mine)?);
+        table.row(
+            "the same: processor time for one object",
+            format!("{:.2}", mine.sum() / its.sum()),
+            format!("floor {its}; agent {mine}"),
+        );
         Ok(())
     }
 
-    async fn loops(&mut self, writers: usize, bare: bool) -> Result<f64> {
+    async fn loops(&mut self, writers: usize, bare: bool, agent: u32) -> Result<Turn> {
         let prefix = self.prefix();
+        let before = Processor::now(agent)?;
         let begun = Instant::now();
         let end = begun + Duration::from_secs(SECONDS.into());
         let writer = async |writer: usize| -> Result<usize> {
@@ -258,7 +292,8 @@ impl Run {
             Ok(made)
         };
         let made: usize = try_join_all((0..writers).map(writer)).await?.into_iter().sum();
-        Ok(made as f64 / begun.elapsed().as_secs_f64())
+        let (rate, made) = (made as f64 / begun.elapsed().as_secs_f64(), made as f64);
+        Ok(Turn { rate, each: Processor::now(agent)?.each(before, made) })
     }
 
     /// Writes of the agent for one object, one change and one deletion.
@@ -281,100 +316,5 @@ impl Run {
         );
         self.bench.delete_all().await?;
         Ok(())
-    }
-
-    /// First bind and restart with many objects.
-    async fn many(&mut self, table: &mut Table, agent: Agent) -> Result<Agent> {
-        agent.stop().await?;
-        let prefix = self.prefix();
-        let objects: Vec<_> = (0..MANY).map(|number| self.bare(&format!("{prefix}-{number}"), number)).collect();
-        let mut made = Vec::with_capacity(MANY);
-        for part in objects.chunks(AT_ONCE) {
-            made.extend(try_join_all(part.iter().map(|object| self.floor.create(object))).await?);
-        }
-        let its = self.floor.bind(made, AT_ONCE).await?;
-        self.floor.clean().await?;
-        self.bench.create(&prefix, MANY).await?;
-        until("all are seen", LIMIT, || self.bench.near.count() == MANY).await?;
-        let agent = Agent::start(&self.kubeconfig).await?;
-        self.bench.settled(MANY).await?;
-        let back = self.bench.near.all().iter().filter_map(|seen| seen.status).max().context("nothing")?;
-        let mine = back - agent.started();
-        let ratio = mine.as_secs_f64() / its.as_secs_f64();
-        let show = |time: Duration| format!("{:.1} s, {:.0}/s", time.as_secs_f64(), MANY as f64 / time.as_secs_f64());
-        let what = format!("{MANY} existing objects: all there and all statuses back, once each");
-        table.compare(what, show(its), show(mine), ratio, "≤ 1.3".into(), ratio <= 1.3);
-        let (_, used) = agent.at_rest(LIMIT).await?;
-        table.row(
-            format!("memory of the agent, {MANY} objects of 2 KB, just synced"),
-            agent.footprint()?.to_string(),
-            format!(
-                "at most {:.1} MiB until then; {:.1} s of processor time; bar 24 MiB",
-                agent.memory("VmHWM")?,
-                used.as_secs_f64()
-            ),
-        );
-        self.restart(table, agent).await
-    }
-
-    async fn restart(&mut self, table: &mut Table, mut agent: Agent) -> Result<Agent> {
-        let (mut lists, mut rests, mut writes) = (Vec::new(), Vec::new(), 0);
-        for _ in 0..LONG {
-            agent.stop().await?;
-            lists.push(self.lists().await?.as_secs_f64());
-            agent = Agent::start(Path::new(&self.kubeconfig)).await?;
-            let (rest, _) = agent.at_rest(LIMIT).await?;
-            rests.push((rest - agent.started()).as_secs_f64());
-            let done = agent.writes().await?;
-            writes += done.consumer + done.provider;
-            if agent.objects().await? < MANY as u64 {
-                bail!("the agent rests and knows only {} of {MANY} objects", agent.objects().await?);
-            }
-        }
-        let (its, mine) = (median(lists), median(rests));
-        let show = |seconds: f64| format!("{seconds:.2} s");
-        let what = format!("restart with {MANY} in sync: at rest, against the LISTs alone");
-        table.compare(what, show(its), show(mine), mine / its, "≤ 1.2".into(), mine / its <= 1.2);
-        table.row(
-            format!("restart with {MANY} in sync: writes"),
-            writes.to_string(),
-            format!("in {LONG} restarts; bar 0"),
-        );
-        table.row(
-            format!("memory of the agent, {MANY} objects of 2 KB, after a restart"),
-            agent.footprint()?.to_string(),
-            format!("at most {:.1} MiB until then; bar 24 MiB", agent.memory("VmHWM")?),
-        );
-        Ok(agent)
-    }
-
-    /// The lists that a restarted agent cannot avoid, at the same time as the agent makes them, and nothing else.
-    async fn lists(&self) -> Result<Duration> {
-        let mut namespaces: Vec<String> = self.bench.far.all().into_iter().map(|seen| seen.key.namespace).collect();
-        namespaces.sort();
-        namespaces.dedup();
-        let (near, far) = (&self.floor.consumer, &self.floor.provider);
-        let begun = Instant::now();
-        let there =
-            namespaces.iter().map(|namespace| pages(far, &self.bench.resource, ListQuery::namespace(namespace)));
-        let (here, there) = tokio::join!(pages(near, &self.bench.resource, ListQuery::default()), try_join_all(there));
-        let took = begun.elapsed();
-        let count: usize = there?.into_iter().sum();
-        if here? != MANY || count != MANY {
-            bail!("the lists show {count} copies");
-        }
-        Ok(took)
-    }
-}
-
-async fn pages(api: &Api, resource: &Resource, query: ListQuery) -> Result<usize> {
-    let (mut count, mut token) = (0, None::<Arc<str>>);
-    loop {
-        let page = api.list_page(resource, &query, 500, token.as_deref()).await?;
-        count += page.items.len();
-        match page.continue_token {
-            Some(next) => token = Some(next.into()),
-            None => return Ok(count),
-        }
     }
 }
