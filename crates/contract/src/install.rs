@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::rbac::admission::{self, Policy};
+use crate::rbac::birth::Birth;
 use crate::rbac::{RBAC_GROUP, consumer};
 
 /// The version that this release installs.
@@ -61,12 +62,21 @@ pub fn policies(version: &str) -> Vec<Value> {
     objects
 }
 
+const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+
 /// A policy and what puts it in force; the policy first, so that the other finds it.
 pub fn policy(policy: &Policy) -> [Value; 2] {
-    const ADMISSION: &str = "admissionregistration.k8s.io/v1";
     [
         object(ADMISSION, "ValidatingAdmissionPolicy", &policy.policy),
         object(ADMISSION, "ValidatingAdmissionPolicyBinding", &policy.binding),
+    ]
+}
+
+/// The same for the policy that gives finalizers at birth.
+pub fn birth(birth: &Birth) -> [Value; 2] {
+    [
+        object(ADMISSION, "MutatingAdmissionPolicy", &birth.policy),
+        object(ADMISSION, "MutatingAdmissionPolicyBinding", &birth.binding),
     ]
 }
 

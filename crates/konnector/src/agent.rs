@@ -253,24 +253,27 @@ impl Registry {
             if secret_of(&entry.summary).as_ref() != Some(key) {
                 continue;
             }
-            if let Err(error) = self.say(&entry.summary, &problem).await {
-                if error.class != Class::Conflict {
-                    tracing::warn!(binding = %name, %error, "binding without a provider");
+            match self.say(&entry.summary, &problem).await {
+                Ok(Outcome::Done) => {}
+                Ok(later) => worst = if worst == Outcome::Done { later } else { worst },
+                Err(error) => {
+                    if error.class != Class::Conflict {
+                        tracing::warn!(binding = %name, %error, "binding without a provider");
+                    }
+                    worst = Outcome::Retry;
                 }
-                worst = Outcome::Retry;
             }
         }
         worst
     }
 
-    async fn say(&self, raw: &Arc<Value>, problem: &Problem) -> Result<(), ApiError> {
-        let Ok(binding) = serde_json::from_value::<APIServiceBinding>((**raw).clone()) else { return Ok(()) };
+    async fn say(&self, raw: &Arc<Value>, problem: &Problem) -> Result<Outcome, ApiError> {
+        let Ok(binding) = serde_json::from_value::<APIServiceBinding>((**raw).clone()) else {
+            return Ok(Outcome::Done);
+        };
         let held = binding.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER);
         if binding.metadata.deletion_timestamp.is_some() {
-            if held {
-                binding::unbind_alone(&self.consumer, raw).await?;
-            }
-            return Ok(());
+            return if held { binding::unbind_alone(&self.consumer, raw).await } else { Ok(Outcome::Done) };
         }
         let mut facts = Facts::from_previous(&binding);
         facts.secret = Some(problem.clone());
@@ -279,7 +282,8 @@ impl Registry {
             _ => BindingPhase::Pending,
         };
         facts.stop(phase, problem.clone());
-        binding::write_status(&self.consumer.api, &binding, &facts).await
+        binding::write_status(&self.consumer.api, &binding, &facts).await?;
+        Ok(Outcome::Done)
     }
 }
 

@@ -2,14 +2,15 @@
 //! watch of bindings, CRDs, namespaces and the Secrets of namespace `kube-bind` (nowhere else). Out: stores, and signals
 //! to whoever has to look again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use kube_bind_api::constants::{ANNOTATION_BINDING_UID, CONSUMER_NAMESPACE, LABEL_BINDING};
 use kube_client::{
     Api, Delta, Informer, InformerOptions, Keep, ListQuery, ManagedFields, ObjectKey, informer::Project,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{events::Recorder, health::Metrics, resources};
@@ -128,6 +129,8 @@ pub struct Consumer {
     pub secrets: Informer<Arc<Value>>,
     /// Who wants to hear of changes.
     pub listeners: Listeners,
+    /// Bindings, by uid, that are being let go of, and since when.
+    pub letting_go: Mutex<HashMap<String, Instant>>,
     /// Cancelled when the Lease is lost: every writer's token is a child of it.
     pub stop: CancellationToken,
 }
@@ -195,7 +198,8 @@ impl Consumer {
             Arc::new(move |delta| each(delta, &on_secret)),
         );
         let events = Recorder::new(api.clone(), identity);
-        Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners, stop })
+        let letting_go = Mutex::default();
+        Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners, letting_go, stop })
     }
 
     /// Kinds whose caches are not filled yet.

@@ -102,18 +102,9 @@ pub fn base() -> ClusterRole {
         on(BIND, &["apiserviceexporttemplates"], &["list", "watch"]),
         on(BIND, &["collections"], &["list"]),
         on(BIND, &["clusters"], &["get", "create"]),
-        on(
-            BIND,
-            &[
-                "clusterbindings",
-                "apiserviceexportrequests",
-                "apiserviceexports",
-                "boundschemas",
-                "apiservicenamespaces",
-                "bindableresourcesrequests",
-            ],
-            &VERBS,
-        ),
+        on(BIND, &["apiserviceexportrequests", "apiserviceexports", "boundschemas", "apiservicenamespaces"], &VERBS),
+        on(BIND, &["clusterbindings"], &["get", "list", "watch", "create", "patch"]),
+        on(BIND, &["bindableresourcesrequests"], &["get", "list", "watch", "delete"]),
         on(
             BIND,
             &[
@@ -171,8 +162,10 @@ pub fn contracts() -> ClusterRole {
     let mut rules = vec![
         on("", &["secrets"], &VERBS),
         on("", &["serviceaccounts"], &["get", "create", "delete"]),
-        on(super::RBAC_GROUP, &["roles"], &["create", "patch", "delete"]),
-        on(super::RBAC_GROUP, &["rolebindings"], &["patch", "delete"]),
+        // What is deleted there are the Roles of exports with isolation `Namespaced`: a namespace with these is a mapped one
+        // too.
+        on(super::RBAC_GROUP, &["roles"], &["create", "patch"]),
+        on(super::RBAC_GROUP, &["rolebindings"], &["patch"]),
     ];
     rules.extend(beyond(&base(), contract_rules()));
     ClusterRole { metadata: meta(CONTRACTS, None), rules: Some(rules), ..Default::default() }

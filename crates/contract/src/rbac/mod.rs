@@ -10,6 +10,7 @@
 
 pub mod admission;
 pub mod backend;
+pub mod birth;
 pub mod consumer;
 pub mod provider;
 

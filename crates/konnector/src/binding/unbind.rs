@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use kube_bind_api::{APIServiceBinding, BindingPhase, DeletionPolicy, constants::FINALIZER};
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{Facts, Problem, uid_of, write_status};
 use crate::{
@@ -21,6 +22,10 @@ use crate::{
 
 /// How soon to look again while objects are going.
 const POLL: Duration = Duration::from_secs(2);
+
+/// How long API servers may take to hear that a binding is going. A policy that looks at the binding (`contract::rbac::birth`)
+/// gives our finalizer to new objects until then, so none is taken off before.
+const HEARD: Duration = Duration::from_secs(3);
 
 /// One step towards the end of a binding; `provider` is missing when its credential is.
 pub async fn unbind(
@@ -37,7 +42,11 @@ pub async fn unbind(
         return Ok(Outcome::Done);
     }
     match binding.spec.deletion_policy() {
-        DeletionPolicy::Orphan => orphan(provider, consumer, binding, &name).await?,
+        DeletionPolicy::Orphan => {
+            if let Some(wait) = orphan(provider, consumer, binding, &name).await? {
+                return Ok(Outcome::After(wait));
+            }
+        }
         DeletionPolicy::Delete => {
             if let Some(waiting) = delete(provider, consumer, binding, &name).await? {
                 let mut facts = Facts::from_previous(binding);
@@ -63,19 +72,26 @@ pub async fn unbind(
     }
 }
 
-/// Lets go of everything and deletes nothing but the export, which is the wish to be served.
+/// Lets go of everything and deletes nothing but the export, which is the wish to be served. `Some` while finalizers may
+/// still be given at birth.
 async fn orphan(
     provider: Option<&Arc<Provider>>,
     consumer: &Arc<Consumer>,
     binding: &APIServiceBinding,
     name: &str,
-) -> Result<(), ApiError> {
+) -> Result<Option<Duration>, ApiError> {
     if let Some(provider) = provider {
         // Stops the watchers and writers: nothing puts a finalizer back.
         provider.bindings.lock().remove(name);
     }
+    let crds = our_crds(consumer, name);
+    if !crds.is_empty()
+        && let Some(wait) = unheard(consumer, binding).await
+    {
+        return Ok(Some(wait));
+    }
     let mut left = Vec::new();
-    for crd in our_crds(consumer, name) {
+    for crd in crds {
         if let Some(kind) = served(consumer, &crd).await? {
             let count = release_all(consumer, &kind).await?;
             left.push(format!("{count} {kind}"));
@@ -95,7 +111,34 @@ async fn orphan(
             .push_str(&format!("; the provider could not be told ({error}), it still has the APIServiceExport {name}"));
     }
     consumer.events.note(&subject(binding), "Unbound", &message).await;
-    Ok(())
+    consumer.letting_go.lock().remove(uid_of(binding));
+    Ok(None)
+}
+
+/// How long API servers may still give new objects our finalizer; `None` where they never do. Counted from when it was
+/// asked first, by this process: clocks of others do not matter, and after a restart one waits again.
+async fn unheard(consumer: &Consumer, binding: &APIServiceBinding) -> Option<Duration> {
+    let known = consumer.letting_go.lock().get(uid_of(binding)).copied();
+    let since = match known {
+        Some(since) => since,
+        None => {
+            let since = Instant::now();
+            // An answer that does not come is no reason to hang; to wait in vain does no harm.
+            let served = consumer.api.raw_get("/apis/admissionregistration.k8s.io/v1").await;
+            let gives = served.as_ref().map_or_else(
+                |error| !error.is_not_found(),
+                |list| {
+                    list["resources"].as_array().into_iter().flatten().any(|r| r["name"] == "mutatingadmissionpolicies")
+                },
+            );
+            if !gives {
+                return None;
+            }
+            consumer.letting_go.lock().insert(uid_of(binding).to_owned(), since);
+            since
+        }
+    };
+    HEARD.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
 /// Deletes what the binding brought; `Some` while something is still on its way.

@@ -9,6 +9,7 @@
 //! | alive | foreign | nothing but a report |
 //! | deleting | ours | delete the copy, with an intent; the finalizer stays until the copy is really gone |
 //! | deleting | absent | finalizer off |
+//! | deleting | no place yet | a place first, to see that nothing is there |
 //! | absent | anything | nothing: absence is no intent |
 //! | unknown | anything | nothing |
 
@@ -147,7 +148,9 @@ fn terminating(consumer: &ConsumerSummary, provider: &Side<ProviderSummary>, ter
         Side::Unknown => match &terms.target {
             // It never had a place, so nothing is there.
             Target::Impossible(_) => vec![Action::Release],
-            _ => Vec::new(),
+            // Born with the finalizer, deleted before it had a place. Only there can one see that nothing is there.
+            Target::Pending => vec![Action::EnsureMapping],
+            Target::Known(_) => Vec::new(),
         },
         Side::Absent => vec![Action::Release],
         Side::Present(copy) => match &copy.belongs {

@@ -77,6 +77,26 @@ fn deletion_waits_until_the_copy_is_really_gone() {
 }
 
 #[test]
+fn who_was_born_held_and_deleted_before_it_had_a_place_gets_one_to_look_at() {
+    let c = || ConsumerSummary { deleting: true, ..consumer() };
+    let pending = || Terms { target: Target::Pending, ..terms() };
+    assert_eq!(run(c(), Side::Unknown, pending()), [Action::EnsureMapping]);
+    assert_eq!(run(ConsumerSummary { finalizer: false, ..c() }, Side::Unknown, pending()), []);
+    assert_eq!(run(c(), Side::Unknown, Terms { frozen: true, ..pending() }), []);
+    let going = Terms { teardown: Teardown::Orphan, ..pending() };
+    assert_eq!(run(c(), Side::Unknown, going), [Action::Release]);
+}
+
+#[test]
+fn who_was_born_held_and_with_its_place_needs_no_write_of_ours() {
+    assert_eq!(run(consumer(), Side::Absent, terms()), [Action::Create]);
+    for place in [None, Some("p-other".into())] {
+        let c = ConsumerSummary { provider_namespace: place, ..consumer() };
+        assert_eq!(run(c, Side::Absent, terms()), [Action::Hold]);
+    }
+}
+
+#[test]
 fn a_foreign_object_is_neither_written_nor_deleted() {
     for belongs in [Belongs::Foreign, Belongs::Other("x".into())] {
         let foreign = ProviderSummary { belongs, owned: None, ..copy() };

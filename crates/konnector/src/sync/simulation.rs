@@ -124,6 +124,8 @@ fn provider_summary(object: &Object) -> ProviderSummary {
 #[derive(Clone, Debug)]
 enum Step {
     Create(usize, u8),
+    /// The API server gives the finalizer (a policy of the binding).
+    Born(usize, u8),
     Change(usize, u8),
     Delete(usize),
     ProviderStatus(usize, u8),
@@ -145,6 +147,7 @@ fn step() -> impl Strategy<Value = Step> {
     let name = 0..NAMES.len();
     prop_oneof![
         (name.clone(), 0u8..4).prop_map(|(n, v)| Step::Create(n, v)),
+        (name.clone(), 0u8..4).prop_map(|(n, v)| Step::Born(n, v)),
         (name.clone(), 0u8..4).prop_map(|(n, v)| Step::Change(n, v)),
         name.clone().prop_map(Step::Delete),
         (name.clone(), 0u8..4).prop_map(|(n, v)| Step::ProviderStatus(n, v)),
@@ -178,6 +181,13 @@ impl World {
         match *step {
             Step::Create(n, v) => {
                 self.consumer.create(NAMES[n], v, false);
+            }
+            Step::Born(n, v) => {
+                if self.consumer.create(NAMES[n], v, false)
+                    && let Some(object) = self.consumer.objects.get_mut(NAMES[n])
+                {
+                    object.finalizer = true;
+                }
             }
             Step::Change(n, v) => self.consumer.touch(NAMES[n], |o| o.spec = v),
             Step::Delete(n) => {
