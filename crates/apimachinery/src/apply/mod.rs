@@ -176,7 +176,9 @@ impl ResetFields {
 /// up to date. Without a change, the answer equals `live`.
 ///
 /// `config` must carry `apiVersion` and `kind`. Pruning, defaulting and validation of the result are the caller's;
-/// defaults that appear after the merge belong to nobody.
+/// defaults that appear after the merge belong to nobody. The result may hold nulls: those of `config`, and maps and
+/// lists that it emptied while somebody owns them. Kubernetes validates them as they are, so a caller defaults with
+/// [`Structural::fill_defaults`] and drops them after validation.
 pub fn apply(
     live: Option<&Value>,
     config: &Value,

@@ -464,7 +464,7 @@ pub(super) fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// `value` without the fields of `set`. What is emptied stays, unless it is in the set itself.
+/// `value` without the fields of `set`. What is emptied becomes null, as in Kubernetes, unless it is in the set itself.
 pub(super) fn remove(node: &Node, value: &Value, set: &FieldSet) -> Value {
     match (shape(node, value), value) {
         (Shape::Map, Value::Object(map)) => {
@@ -480,7 +480,7 @@ pub(super) fn remove(node: &Node, value: &Value, set: &FieldSet) -> Value {
                 };
                 out.insert(name.clone(), kept);
             }
-            Value::Object(out)
+            if out.is_empty() { Value::Null } else { Value::Object(out) }
         }
         (Shape::List, Value::Array(list)) => {
             let mut out = Vec::new();
@@ -497,7 +497,7 @@ pub(super) fn remove(node: &Node, value: &Value, set: &FieldSet) -> Value {
                     None => item.clone(),
                 });
             }
-            Value::Array(out)
+            if out.is_empty() { Value::Null } else { Value::Array(out) }
         }
         _ => value.clone(),
     }

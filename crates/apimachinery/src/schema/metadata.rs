@@ -17,8 +17,11 @@ pub(crate) static NODE: LazyLock<Arc<Node>> = LazyLock::new(|| Arc::new(object_m
 /// The node of `apiVersion` and `kind`.
 pub(crate) static TEXT: LazyLock<Arc<Node>> = LazyLock::new(|| scalar(NodeType::String));
 
-/// Leaves out what ObjectMeta does not write: nulls and empty values.
+/// Leaves out what ObjectMeta does not write: nulls and empty values. A null is empty metadata.
 pub(super) fn tidy(metadata: &mut Value) {
+    if metadata.is_null() {
+        *metadata = Value::Object(serde_json::Map::new());
+    }
     if let Value::Object(map) = metadata {
         map.retain(|_, value| match value {
             Value::Null => false,

@@ -81,8 +81,20 @@ impl Structural {
         prune::prune_object(&self.root, object)
     }
 
-    /// Fills in defaults: absent fields that have one, and nulls on fields that are not nullable.
+    /// Fills in defaults: absent fields that have one, and nulls on fields that are not nullable. Such nulls without a
+    /// default go away first.
     pub fn apply_defaults(&self, object: &mut Value) {
+        self.drop_nulls(object);
+        self.fill_defaults(object);
+    }
+
+    /// Drops the nulls of fields and map entries that are neither nullable nor have a default.
+    pub fn drop_nulls(&self, object: &mut Value) {
+        defaults::drop_nulls(&self.root, object);
+    }
+
+    /// Fills in defaults; a null without one stays and is for validation. This is for what server-side apply has merged.
+    pub fn fill_defaults(&self, object: &mut Value) {
         defaults::apply(&self.root, object);
     }
 

@@ -70,10 +70,10 @@ fn check(node: &Node, value: &Value, old: Option<&Value>, path: &mut PathBuf, er
         return;
     }
     check_type(node, value, path, errors);
-    if value.is_null() && node.nullable {
-        return;
+    // Of a null, only type and enum are asked.
+    if !value.is_null() {
+        junctors(node, value, path, errors);
     }
-    junctors(node, value, path, errors);
     match value {
         Value::String(text) => string(node, text, path, errors),
         Value::Number(number) => numeric(node, number, path, errors),

@@ -106,7 +106,7 @@ impl Core {
         {
             map.remove("status");
         }
-        resource.schema.apply_defaults(&mut object);
+        set_defaults(resource, &mut object, track);
         let mut admission =
             admission::Admission { core: self, ctx, target, addressed, old: None, warnings: Vec::new() };
         admission.default(&mut object);
@@ -127,6 +127,7 @@ impl Core {
         if !errors.is_empty() {
             return Err(target.invalid(errors));
         }
+        resource.schema.drop_nulls(&mut object);
 
         // The compiled schemas must live until the commit has put them into the catalogue.
         let _kept = self.compiled(resource, &object);
@@ -237,6 +238,20 @@ pub(super) fn decode(
     let mut unknown = metadata::coerce(object)?;
     unknown.extend(target.resource.schema.prune(object));
     field_warnings(ctx, target, object, &unknown, duplicates)
+}
+
+/// Fills in defaults. What a body says of nulls has been seen to when it was `decoded`; the nulls that server-side apply
+/// leaves are kept for validation, which refuses them, except for built-in kinds.
+pub(super) fn set_defaults(resource: &Resource, object: &mut Value, decoded: bool) {
+    if decoded {
+        resource.schema.apply_defaults(object);
+    } else if resource.custom {
+        resource.schema.prune(object);
+        resource.schema.fill_defaults(object);
+    } else {
+        crate::registry::builtin::prepare::drop_nulls(resource, object);
+        resource.schema.apply_defaults(object);
+    }
 }
 
 /// What unknown and duplicate fields lead to.

@@ -4,7 +4,7 @@ use apimachinery::apply::{UpdateOptions, track_update};
 use apimachinery::status::{Reason, StatusError};
 use serde_json::{Map, Value};
 
-use super::create::{check_namespace, decode, reset_fields};
+use super::create::{check_namespace, decode, reset_fields, set_defaults};
 use super::{ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error};
 use crate::core::Core;
 use crate::registry::Resource;
@@ -65,8 +65,8 @@ impl Core {
                 )));
             }
             let version = metadata::text(&object, "resourceVersion");
-            if (version.is_empty() || version == "0") && target.part == Part::Main && version_required(&target.resource)
-            {
+            let unversioned = version.is_empty() || version == "0";
+            if unversioned && target.part != Part::Scale && version_required(&target.resource) {
                 return Err(target.unversioned());
             }
             Ok(Change { object: object.clone(), warnings: warnings.clone(), ownership: Ownership::Track })
@@ -120,7 +120,7 @@ impl Core {
         let mut errors = metadata::inherit(&mut object, current);
         metadata::of(&mut object).insert("resourceVersion".into(), stored.revision.to_string().into());
         confine(target.part, resource, current, &mut object);
-        resource.schema.apply_defaults(&mut object);
+        set_defaults(resource, &mut object, ownership == Ownership::Track);
         let mut admission =
             admission::Admission { core: self, ctx, target, addressed: &target.name, old: Some(current), warnings };
         admission.default(&mut object);
@@ -144,6 +144,7 @@ impl Core {
         if !errors.is_empty() {
             return Err(target.invalid(errors));
         }
+        resource.schema.drop_nulls(&mut object);
 
         let deleted = may_vanish(resource, current, &object);
         if !deleted && metadata::same_but_times(current, &object) {

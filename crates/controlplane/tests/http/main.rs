@@ -6,6 +6,7 @@ mod crud;
 mod definitions;
 mod harness;
 mod lists;
+mod nulls;
 mod tenants;
 mod watches;
 mod writes;
