@@ -1,49 +1,17 @@
 // Binds an API through the real pages in headless Chromium, once with and once without JavaScript.
-// in: KUBE_BIND (the program), DEV_JSON (what `kube-bind dev` wrote), SHOTS (folder for screenshots)
+// in: KUBECTL_BIND (the plugin), DEV_JSON (what `kube-bind dev` wrote), CHROMIUM, SHOTS (folder for screenshots)
 // out: a line for each check; exit code 1 with what was expected and seen otherwise
 
-import { spawn } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { chromium } from "playwright-core";
+import { bind, check, launch } from "./kit.mjs";
 
 const dev = JSON.parse(readFileSync(process.env.DEV_JSON, "utf8"));
 const shots = process.env.SHOTS;
 mkdirSync(shots, { recursive: true });
 
-function check(what, ok, seen) {
-  if (!ok) {
-    console.error(`FAILED: ${what}; seen: ${seen}`);
-    process.exit(1);
-  }
-  console.log(`ok: ${what}`);
-}
-
-// Starts `kubectl bind URL --skip-browser` and resolves with the URL it prints and a promise of its end.
-function bind(url) {
-  const child = spawn(process.env.KUBECTL_BIND, [url, "--skip-browser", "--accept-claims"], {
-    env: { ...process.env, KUBECONFIG: dev.consumer.kubeconfig },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let out = "";
-  const ended = new Promise((resolve) => child.on("close", (code) => resolve({ code, out })));
-  const address = new Promise((resolve, reject) => {
-    const look = (chunk) => {
-      out += chunk;
-      const found = out.match(/https?:\/\/\S*redirect_url=\S+/);
-      if (found) resolve(found[0]);
-    };
-    child.stdout.on("data", look);
-    child.stderr.on("data", look);
-    ended.then(({ code }) => reject(new Error(`kubectl bind ended with ${code} before it printed a URL:\n${out}`)));
-  });
-  return { address, ended };
-}
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const env = { ...process.env, KUBECONFIG: dev.consumer.kubeconfig };
+const browser = await launch();
 
 async function walk(name, url, javaScriptEnabled) {
   const context = await browser.newContext({ javaScriptEnabled, viewport: { width: 1100, height: 800 } });
@@ -52,7 +20,7 @@ async function walk(name, url, javaScriptEnabled) {
   // What a content security policy forbids is told here. Missing icons and the refused password are not complaints.
   page.on("console", (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource") && complaints.push(message.text()));
   const shot = (step) => page.screenshot({ path: path.join(shots, `${name}-${step}.png`), fullPage: true });
-  const run = bind(url);
+  const run = bind([process.env.KUBECTL_BIND], url, env);
   await page.goto(await run.address);
   check(`${name}: the login page asks for name and password`, (await page.locator("input[type=password]").count()) === 1, await page.title());
   await shot("1-login");
@@ -87,6 +55,10 @@ try {
   await walk("with-javascript", first.url, true);
   await walk("without-javascript", second.url, false);
   console.log("pages: ok");
+} catch (error) {
+  console.error(error);
+  process.exitCode = 1;
 } finally {
   await browser.close();
+  process.exit();
 }

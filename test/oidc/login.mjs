@@ -4,50 +4,21 @@
 //     audience), KUBECONFIG and HOME of the person, CHROMIUM, SHOTS (folder for screenshots)
 // out: a line for each check; exit code 1 with what was expected and seen otherwise
 
-import { spawn } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import path from "node:path";
-import { chromium } from "playwright-core";
+import { bind, check, launch } from "./kit.mjs";
 
 const shots = process.env.SHOTS;
 mkdirSync(shots, { recursive: true });
 
-function check(what, ok, seen) {
-  if (!ok) throw new Error(`FAILED: ${what}; seen: ${seen}`);
-  console.log(`ok: ${what}`);
-}
-
-// Starts `kubectl bind URL --skip-browser`; the URL that it prints, a promise of its end, and a way to give up.
-function bind(url) {
-  const child = spawn(process.env.PROGRAM, ["kubectl-bind", url, "--skip-browser", "--accept-claims"], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let out = "";
-  const ended = new Promise((resolve) => child.on("close", (code) => resolve({ code, out })));
-  const address = new Promise((resolve, reject) => {
-    const look = (chunk) => {
-      out += chunk;
-      const found = out.match(/https?:\/\/\S*redirect_url=\S+/);
-      if (found) resolve(found[0]);
-    };
-    child.stdout.on("data", look);
-    child.stderr.on("data", look);
-    ended.then(({ code }) => reject(new Error(`kubectl bind ended with ${code} before it printed a URL:\n${out}`)));
-  });
-  return { address, ended, giveUp: () => child.kill() };
-}
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
+const browser = await launch();
 
 // Opens what the command prints and logs in on the issuer's own page; leaves the browser on its consent page.
 async function logIn(name, url) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 800 } });
   const page = await context.newPage();
   const shot = (step) => page.screenshot({ path: path.join(shots, `oidc-${name}-${step}.png`), fullPage: true });
-  const run = bind(url);
+  const run = bind([process.env.PROGRAM, "kubectl-bind"], url);
   await page.goto(await run.address);
   check(`${name}: the issuer's login page`, (await page.locator("input[name=login]").count()) === 1, await page.content());
   await shot("1-login");
@@ -106,4 +77,5 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
+  process.exit();
 }

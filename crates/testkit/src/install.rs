@@ -4,12 +4,16 @@
 //! By the stage's setup, or with `KUBE_BIND_TEST_INSTALL=chart` by the charts as Helm renders them: then every scenario shows
 //! that the programs can work with what the charts grant. Called by [`crate::world`] and nowhere else.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use kube_bind::stage::cluster::{BACKEND, NAMESPACE};
 use kube_bind_api::constants::KONNECTOR;
 use kube_client::resource::Resource;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::eventually;
 use crate::helm::Helm;
@@ -103,10 +107,8 @@ pub async fn established(site: &Site, name: &str) {
 
 /// Writes what a chart renders, as far as the API server knows the kinds.
 async fn chart(site: &Site, folder: &Path, name: &str, values: &Value) {
-    std::fs::create_dir_all(folder).unwrap();
-    let helm = Helm::find(folder).unwrap_or_else(|| panic!("{INSTALL}=chart needs Helm"));
     site.namespace(NAMESPACE).await;
-    for object in helm.template(name, NAMESPACE, values, &[]).await {
+    for object in rendered(folder, name, values).await.iter() {
         let kind = object["kind"].as_str().unwrap();
         let (_, plural, everywhere) = KINDS
             .iter()
@@ -115,12 +117,24 @@ async fn chart(site: &Site, folder: &Path, name: &str, values: &Value) {
         let (group, version) = object["apiVersion"].as_str().unwrap().rsplit_once('/').unwrap_or(("", "v1"));
         let resource = Resource::new(group, version, plural, kind);
         if *everywhere || serves(site, &resource).await {
-            site.apply(&resource, &object).await;
+            site.apply(&resource, object).await;
         }
         if kind == "CustomResourceDefinition" {
             established(site, object["metadata"]["name"].as_str().unwrap()).await;
         }
     }
+}
+
+/// What Helm renders. It is asked once for the same: the agent's values are those of every scenario.
+async fn rendered(folder: &Path, name: &str, values: &Value) -> Arc<Vec<Value>> {
+    static RENDERED: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Vec<Value>>>>>> = Mutex::new(BTreeMap::new());
+    let cell = RENDERED.lock().entry(format!("{name} {values}")).or_default().clone();
+    let render = async || {
+        std::fs::create_dir_all(folder).unwrap();
+        let helm = Helm::find(folder).unwrap_or_else(|| panic!("{INSTALL}=chart needs Helm"));
+        Arc::new(helm.template(name, NAMESPACE, values, &[]).await)
+    };
+    cell.get_or_init(render).await.clone()
 }
 
 async fn serves(site: &Site, resource: &Resource) -> bool {

@@ -22,6 +22,7 @@ pub mod https;
 pub mod install;
 pub mod operator;
 pub mod pod;
+pub mod ports;
 pub mod program;
 pub mod real;
 pub mod rights;

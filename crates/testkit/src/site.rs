@@ -17,6 +17,7 @@ use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
 
+use crate::ports;
 use crate::real::pool::{self, Loan};
 use crate::rights::Record;
 
@@ -98,7 +99,7 @@ impl Site {
             (loan.cluster().admin_kubeconfig(), Arc::new(record), Server::Real(Some(loan)))
         } else {
             let record = Arc::new(record);
-            let running = run(folder, SocketAddr::from(([127, 0, 0, 1], 0)), cluster, &record).await;
+            let running = run(folder, ports::free(), cluster, &record).await;
             let address = running.url().trim_start_matches("https://").parse().unwrap();
             let text = running.admin_kubeconfig(cluster);
             let server = Server::Embedded { folder: folder.to_owned(), address, running: Some(running) };

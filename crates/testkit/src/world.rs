@@ -25,7 +25,7 @@ use crate::fault::FaultProxy;
 use crate::program::{Ended, Person};
 use crate::service::Service;
 use crate::site::{Side, Site, bindings, crds, ours};
-use crate::{eventually, install, operator};
+use crate::{eventually, install, operator, ports};
 
 /// Members of this group may bind.
 const GROUP: &str = "developers";
@@ -200,7 +200,7 @@ impl World {
             };
             let _ = admin.bind(&["provider", "offer", &service.crd_name()], "").await.ok();
         }
-        let listen = free_port().await;
+        let listen = ports::free();
         let server = format!("http://{listen}");
         let client = issuer::Client {
             id: name.clone(),
@@ -461,8 +461,4 @@ impl Consumer {
 
 fn any() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-async fn free_port() -> SocketAddr {
-    tokio::net::TcpListener::bind(any()).await.unwrap().local_addr().unwrap()
 }

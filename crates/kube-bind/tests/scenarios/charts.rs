@@ -18,6 +18,7 @@ use testkit::helm::{Helm, chart};
 use testkit::install::token_secret;
 use testkit::operator;
 use testkit::pod::Pod;
+use testkit::ports;
 use testkit::program::{Ended, Person};
 use testkit::service::Service;
 use testkit::site::{Side, Site, bindings, core, crds, ours};
@@ -159,10 +160,6 @@ fn policies() -> Resource {
     Resource::new("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", kind)
 }
 
-async fn free_port() -> u16 {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
-
 /// A kubeconfig of a ServiceAccount.
 async fn credential(site: &Site, namespace: &str, account: &str) -> String {
     token_secret(site, namespace, account).await;
@@ -240,7 +237,7 @@ async fn a_bind_between_two_charts() {
         clients: Vec::new(),
     };
     let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
-    let port = free_port().await;
+    let port = ports::free().port();
     // An Ingress wants a name.
     let server = format!("http://localhost:{port}");
     issuer.register(issuer::Client {
@@ -261,7 +258,7 @@ async fn a_bind_between_two_charts() {
     }
     let admin = std::fs::read_to_string(&provider.kubeconfig).unwrap();
     let mut values = json!({
-        "externalUrl": server, "prettyName": "Provider, \"quoted\" Inc.", "port": port, "metricsPort": free_port().await,
+        "externalUrl": server, "prettyName": "Provider, \"quoted\" Inc.", "port": port, "metricsPort": ports::free().port(),
         "apiServer": {"url": url(&admin), "ca": authority(&admin)},
         "oidc": {
             "issuerUrl": issuer.url(), "clientId": "the provider", "clientSecret": {"existingSecret": "backend-oidc"},
@@ -288,7 +285,7 @@ async fn a_bind_between_two_charts() {
     let operating = operator::start(provider.api.clone(), service.clone(), shutdown.clone());
 
     // The consumer's cluster.
-    let port = free_port().await;
+    let port = ports::free().port();
     let agent_values = json!({"port": port});
     let said =
         helm_at(&helm, &consumer, "install", "konnector", &agent_values, &["--create-namespace"]).await.ok().stdout;

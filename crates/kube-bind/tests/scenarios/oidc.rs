@@ -10,6 +10,7 @@ use backend::OidcConfig;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use testkit::daemon::{self, Daemon};
+use testkit::ports;
 use testkit::service::Service;
 use testkit::site::bindings;
 use testkit::world::{Provider, World};
@@ -18,10 +19,6 @@ use tokio::process::{Child, Command};
 
 const GROUP: &str = "developers";
 const MISLED: &str = "misled";
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
-}
 
 /// A backend as it is told of the issuer: its client there and its own address.
 fn registered(provider: &Provider, issuer: &str, id: &str, listen: SocketAddr) -> backend::Config {
@@ -71,10 +68,10 @@ async fn an_issuer_that_no_one_here_wrote() {
     world.provider().stop_backend().await;
     let folder = world.folder().to_owned();
     let provider = &world.providers[0];
-    let port = free_port().port();
+    let port = ports::free().port();
     let url = format!("http://127.0.0.1:{port}");
     let good = registered(provider, &url, "good", provider.config().listen);
-    let misled = registered(provider, &url, MISLED, free_port());
+    let misled = registered(provider, &url, MISLED, ports::free());
     let _issuer = issuer(&lane, port, &json!([client(&good), client(&misled)])).await;
     let mut backends = Vec::new();
     for config in [&good, &misled] {

@@ -10,6 +10,7 @@ use contract::rbac::backend::LEASE;
 use kube_bind_api::constants::KONNECTOR_LEASE;
 use testkit::daemon::{self, Daemon};
 use testkit::eventually;
+use testkit::ports;
 use testkit::program::file;
 use testkit::service::Service;
 use testkit::world::World;
@@ -19,10 +20,6 @@ use tokio::time::Instant;
 
 /// An end that was asked for takes at most this long: what is under way is short, and the Lease is given back.
 const PROMPT: Duration = Duration::from_secs(10);
-
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
-}
 
 /// Status and body of a GET.
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
@@ -98,7 +95,7 @@ async fn a_second_agent_takes_over_when_the_first_is_killed() {
     world.consumer().stop_agent().await;
     let folder = world.folder().to_owned();
     let kubeconfig = file(&folder, "agent.kubeconfig", &world.consumers[0].agent_kubeconfig);
-    let (first_probes, second_probes) = (free_port(), free_port());
+    let (first_probes, second_probes) = (ports::free(), ports::free());
     let settings =
         format!("kubeconfig: {kubeconfig}\nidentity: first\nserverAddress: {first_probes}\nlogFormat: json\n");
     let settings = file(&folder, "first.yaml", &settings);
@@ -148,9 +145,9 @@ async fn a_bind_through_the_standby_survives_the_end_of_the_leader() {
     world.provider().stop_backend().await;
     let folder = world.folder().to_owned();
     let provider = &world.providers[0];
-    let (first_probes, second_probes) = (free_port(), free_port());
+    let (first_probes, second_probes) = (ports::free(), ports::free());
     let program = Path::new(super::PROGRAM);
-    let first = daemon::replica(provider, program, &folder, "first", free_port(), &first_probes.to_string());
+    let first = daemon::replica(provider, program, &folder, "first", ports::free(), &first_probes.to_string());
     let first = Daemon::start(first, &folder.join("first.log"));
     daemon::holds(&provider.site, LEASE, "first").await;
     ready(first_probes, "controllers: run").await;
@@ -244,7 +241,7 @@ async fn a_silent_api_server_keeps_nobody_from_ending() {
     for (program, more) in
         [("konnector", &[][..]), ("kube-bind-backend", &["--frontend-disabled", "--listen-address=127.0.0.1:0"])]
     {
-        let probes = free_port();
+        let probes = ports::free();
         let mut command = tokio::process::Command::new(super::PROGRAM);
         command.args([program, "--kubeconfig", &kubeconfig, "--server-address", &probes.to_string()]).args(more);
         let daemon = Daemon::start(command, &folder.path().join(format!("{program}.log")));

@@ -1,12 +1,10 @@
 //! One cluster without nodes. In: a folder and options. Out: a URL, a CA, an administrator's kubeconfig.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rand::RngExt as _;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -14,10 +12,9 @@ use super::binaries::{self, Binaries};
 use super::certificates::{self, Certificates};
 use super::etcd::{Etcd, Snapshot};
 use super::process::Process;
+use crate::ports;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Ports that no operating system gives out by itself: what is free now stays free while a server is away.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const TAKEN: &str = "address already in use";
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
 serviceaccount-token-controller,clusterrole-aggregation-controller,root-ca-certificate-publisher-controller,\
@@ -220,7 +217,7 @@ impl Kubernetes {
     async fn try_etcd(&mut self) -> bool {
         // Its data tells whether it ran before, on a port that clients know.
         if !self.folder.join("etcd/member").exists() {
-            self.etcd_port = free_port();
+            self.etcd_port = ports::free().port();
         }
         let url = format!("http://127.0.0.1:{}", self.etcd_port);
         let mut flags = vec![
@@ -248,7 +245,7 @@ impl Kubernetes {
     async fn try_apiserver(&mut self) -> bool {
         let first = self.port == 0;
         if first {
-            self.port = free_port();
+            self.port = ports::free().port();
         }
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut flags = vec![
@@ -355,14 +352,5 @@ async fn ready(name: &str, process: Process, http: &reqwest::Client, url: &str) 
         }
         assert!(Instant::now() < deadline, "{name} does not get ready at {url}:\n{}", process.last_words());
         tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-}
-
-fn free_port() -> u16 {
-    loop {
-        let port = rand::rng().random_range(PORTS);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
