@@ -1,7 +1,9 @@
 //! A contract's ClusterBinding: is its agent alive, which cluster does it belong to, has it been revoked?
 //!
 //! In: the ClusterBinding with the agent's heartbeat. Out: condition `Healthy` (and `Ready`), the pin when the provider
-//! approved a hand-over or nobody had it yet, and the end of the credential when the provider revoked it.
+//! approved a hand-over or nobody had it yet, and the end of the credential when the provider revoked it. `Revoked` is said
+//! when no API server believes the token any more, so that whoever waits for it may delete objects without their coming
+//! back; until then it is `Revoking`.
 
 use std::time::Duration;
 
@@ -18,6 +20,13 @@ use crate::resources;
 
 /// A heartbeat this far in the future means that a clock is wrong.
 const DRIFT: i64 = 10;
+/// For how many seconds an API server may go on believing a token whose Secret and account are gone: it remembers for ten
+/// what it has found valid.
+const REMEMBERED: i64 = 15;
+/// The contract is revoked, and its token may still be believed.
+const REVOKING: &str = "Revoking";
+/// The contract is revoked, and its token is worth nothing.
+const REVOKED: &str = "Revoked";
 
 /// See the module.
 ///
@@ -79,8 +88,18 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
     let list = &mut status.conditions;
     let healthy = condition::HEALTHY;
     if let Some(since) = revoked {
-        let message = format!("the provider has revoked this contract ({since})");
-        conditions::mark_false(list, healthy, Severity::Error, "Revoked", &message, now);
+        let left = believed_for(list, now);
+        let (reason, message) = match left {
+            0 => (REVOKED, format!("the provider has revoked this contract ({since})")),
+            _ => (
+                REVOKING,
+                format!(
+                    "the provider has revoked this contract ({since}); its token works for up to {REMEMBERED} s more"
+                ),
+            ),
+        };
+        again = (left > 0).then(|| Duration::from_secs(left));
+        conditions::mark_false(list, healthy, Severity::Error, reason, &message, now);
     } else {
         match (heard, interval) {
             (None, _) => {
@@ -120,6 +139,18 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
     again
 }
 
+/// For how many seconds the token of a revoked contract, which is deleted, may still be believed.
+fn believed_for(list: &[conditions::Condition], now: Timestamp) -> u64 {
+    let said = conditions::get(list, condition::HEALTHY);
+    let since = match said.and_then(|said| said.reason.as_deref()) {
+        Some(REVOKED) => return 0,
+        Some(REVOKING) => said.map_or(now, |said| said.last_transition_time.0),
+        _ => now,
+    };
+    let left = REMEMBERED.saturating_sub(now.as_second().saturating_sub(since.as_second()));
+    u64::try_from(left).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -149,10 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn revoked_is_not_healthy() {
+    fn revoked_is_not_healthy_and_said_when_the_token_is_worth_nothing() {
         let mut status = ClusterBindingStatus::default();
-        judge(&mut status, Some("2026-01-01"), Timestamp::from_second(1).unwrap());
-        assert_eq!(conditions::get(&status.conditions, condition::HEALTHY).unwrap().reason.as_deref(), Some("Revoked"));
-        assert!(!conditions::is_true(&status.conditions, condition::READY));
+        let mut at = |second: i64| {
+            let again = judge(&mut status, Some("2026-01-01"), Timestamp::from_second(second).unwrap());
+            assert!(!conditions::is_true(&status.conditions, condition::READY));
+            let healthy = conditions::get(&status.conditions, condition::HEALTHY).unwrap();
+            (healthy.reason.clone().unwrap(), again)
+        };
+        assert_eq!(at(100), (REVOKING.to_owned(), Some(Duration::from_secs(15))));
+        assert_eq!(at(110), (REVOKING.to_owned(), Some(Duration::from_secs(5))));
+        assert_eq!(at(115), (REVOKED.to_owned(), None));
+        assert_eq!(at(116), (REVOKED.to_owned(), None));
     }
 }

@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use kube_bind_api::constants::{
     ANNOTATION_ALLOWED_GROUPS, ANNOTATION_ALLOWED_SUBJECTS, ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME,
@@ -19,6 +17,10 @@ use kube_bind_api::{APIServiceExport, ClusterBinding, InformerScope, Isolation};
 use kube_client::{Api, ApiError, Class, FieldManager, ListQuery, ObjectKey, Resource, Subresource};
 use serde_json::{Value, json};
 
+mod credential;
+
+pub use credential::{revoke, rotate};
+
 use crate::controllers::rights;
 use crate::identity::oidc::Person;
 use crate::release::{self, ANNOTATION_ISSUED, ONCE};
@@ -28,8 +30,6 @@ use crate::resources;
 pub const MANAGER: FieldManager = FieldManager("kube-bind-backend");
 /// Annotation on a `ClusterBinding`: the provider has revoked the contract; nothing is issued while it is there.
 pub const ANNOTATION_REVOKED: &str = "backend.kube-bind.io/revoked";
-/// How long the API server may take to fill in a token.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the namespace of a contract that ended may take to go.
 const GOING_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a fresh role binding may take to be believed.
@@ -313,20 +313,12 @@ async fn equip(
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": KUBE_BINDER, "namespace": namespace},
     });
     present(api, &resources::service_accounts(), &account).await?;
-    present(api, &resources::secrets(), &token_secret(namespace)).await?;
+    present(api, &resources::secrets(), &credential::token_secret(namespace)).await?;
     rights::grant(api, &contract::rbac::provider::contract(namespace)).await?;
-    let token = await_token(api, namespace, None).await?;
-    let kubeconfig = kubeconfig(issuing, namespace, &token);
-    store_kubeconfig(api, namespace, &secret, &kubeconfig).await?;
+    let token = credential::await_token(api, namespace, None).await?;
+    let kubeconfig = credential::kubeconfig(issuing, namespace, &token);
+    credential::store_kubeconfig(api, namespace, &secret, &kubeconfig).await?;
     Ok(Contract { namespace: namespace.to_owned(), kubeconfig: kubeconfig.into_bytes() })
-}
-
-fn token_secret(namespace: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
-        "metadata": {"name": KUBE_BINDER, "namespace": namespace,
-            "annotations": {"kubernetes.io/service-account.name": KUBE_BINDER}},
-    })
 }
 
 /// Whether the consumer is a cluster, or only a person without one.
@@ -409,63 +401,6 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(call: 
     }
 }
 
-async fn await_token(api: &Api, namespace: &str, not: Option<&str>) -> Result<String, ContractError> {
-    let key = ObjectKey::new(namespace, KUBE_BINDER);
-    let give_up = tokio::time::Instant::now() + TOKEN_PATIENCE;
-    loop {
-        let secret = api.get_opt(&resources::secrets(), &key).await?.unwrap_or_default();
-        let token = secret["data"]["token"]
-            .as_str()
-            .and_then(|text| STANDARD.decode(text).ok())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .filter(|token| !token.is_empty() && Some(token.as_str()) != not);
-        if let Some(token) = token {
-            return Ok(token);
-        }
-        if tokio::time::Instant::now() >= give_up {
-            return Err(ContractError::NoToken(namespace.to_owned()));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-/// The consumer's kubeconfig: everything in it is named `default`, as clients of the wire expect.
-fn kubeconfig(issuing: &Issuing, namespace: &str, token: &str) -> String {
-    let mut cluster = json!({"server": issuing.server});
-    if !issuing.ca.is_empty() {
-        cluster["certificate-authority-data"] = json!(STANDARD.encode(&issuing.ca));
-    }
-    if let Some(name) = &issuing.tls_server_name {
-        cluster["tls-server-name"] = json!(name);
-    }
-    let value = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "default",
-        "clusters": [{"name": "default", "cluster": cluster}],
-        "contexts": [{"name": "default", "context": {"cluster": "default", "namespace": namespace, "user": "default"}}],
-        "users": [{"name": "default", "user": {"token": token}}],
-    });
-    serde_saphyr::to_string(&value).unwrap_or_else(|_| value.to_string())
-}
-
-async fn store_kubeconfig(api: &Api, namespace: &str, name: &str, kubeconfig: &str) -> Result<(), ApiError> {
-    let key = ObjectKey::new(namespace, name);
-    let data = json!({KUBECONFIG_KEY: STANDARD.encode(kubeconfig)});
-    match api.get_opt(&resources::secrets(), &key).await? {
-        Some(there) if there["data"][KUBECONFIG_KEY] == data[KUBECONFIG_KEY] => Ok(()),
-        Some(_) => {
-            let patch = json!({"data": data});
-            api.merge_patch(&resources::secrets(), &key, Subresource::Main, &patch, MANAGER).await.map(|_| ())
-        }
-        None => {
-            let body = json!({
-                "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-                "metadata": {"name": name, "namespace": namespace}, "data": data,
-            });
-            api.create(&resources::secrets(), Some(namespace), &body).await.map(|_| ())
-        }
-    }
-}
-
 /// Moves the contract in `namespace` to cluster `consumer` and rotates its credential: whoever held the old one is out.
 /// Does nothing if it is there already.
 ///
@@ -501,49 +436,6 @@ pub async fn move_here(
     api.merge_patch(&resources::of::<ClusterBinding>(), &key, Subresource::Main, &binding, MANAGER).await?;
     rotate(api, issuing, namespace).await?;
     tracing::info!(namespace, consumer, subject = %person.subject, "contract moved to another cluster, credential rotated");
-    Ok(())
-}
-
-/// Replaces the token: the old one stops working as soon as its Secret is gone.
-///
-/// # Errors
-/// [`ContractError`].
-pub async fn rotate(api: &Api, issuing: &Issuing, namespace: &str) -> Result<(), ContractError> {
-    let kind = resources::secrets();
-    let key = ObjectKey::new(namespace, KUBE_BINDER);
-    let mut old = None;
-    if let Some(secret) = api.get_opt(&kind, &key).await? {
-        old = secret["data"]["token"]
-            .as_str()
-            .and_then(|text| STANDARD.decode(text).ok())
-            .and_then(|bytes| String::from_utf8(bytes).ok());
-        if let Some(uid) = secret["metadata"]["uid"].as_str() {
-            api.delete(&kind, &key, uid).await?;
-        }
-    }
-    present(api, &kind, &token_secret(namespace)).await?;
-    let token = await_token(api, namespace, old.as_deref()).await?;
-    store_kubeconfig(api, namespace, KUBECONFIG_SECRET, &kubeconfig(issuing, namespace, &token)).await?;
-    Ok(())
-}
-
-/// Takes the credential away: account, token and kubeconfig. Exports and objects stay.
-///
-/// # Errors
-/// Those of the API server.
-pub async fn revoke(api: &Api, namespace: &str) -> Result<(), ApiError> {
-    let doomed = [
-        (resources::service_accounts(), KUBE_BINDER),
-        (resources::secrets(), KUBE_BINDER),
-        (resources::secrets(), KUBECONFIG_SECRET),
-    ];
-    for (kind, name) in doomed {
-        let key = ObjectKey::new(namespace, name);
-        let there = api.get_opt(&kind, &key).await?;
-        if let Some(uid) = there.as_ref().and_then(|object| object["metadata"]["uid"].as_str()) {
-            api.delete(&kind, &key, uid).await?;
-        }
-    }
     Ok(())
 }
 
@@ -587,25 +479,6 @@ mod tests {
         assert!(is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a"})), "a"));
         assert!(!is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a", ANNOTATION_IDENTITY: "b"})), "a"));
         assert!(!is_for(&namespace(json!({})), ""));
-    }
-
-    #[test]
-    fn the_kubeconfig_is_what_clients_of_the_wire_expect() {
-        let issuing = Issuing {
-            pretty_name: "P".into(),
-            namespace_prefix: "cluster-".into(),
-            server: "https://api.example:6443".into(),
-            ca: "-----BEGIN CERTIFICATE-----".into(),
-            tls_server_name: None,
-            informer_scope: InformerScope::Namespaced,
-            isolation: Isolation::Prefixed,
-            user: "u".into(),
-        };
-        let value: Value = serde_saphyr::from_str(&kubeconfig(&issuing, "cluster-x", "t")).unwrap();
-        assert_eq!(value["current-context"], "default");
-        assert_eq!(value["contexts"][0]["context"]["namespace"], "cluster-x");
-        assert_eq!(value["users"][0]["user"]["token"], "t");
-        assert_eq!(value["clusters"][0]["cluster"]["server"], "https://api.example:6443");
     }
 
     #[test]
