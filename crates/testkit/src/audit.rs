@@ -1,17 +1,19 @@
-//! The audit log of a kube-apiserver as a source of [`Use`]s. In: a file that grows. Out: what was asked for since the last
-//! look, as the embedded control plane's access log tells it.
+//! The audit log of a kube-apiserver as a source of what was asked. In: a file that grows. Out: what was asked for since the
+//! last look, as the embedded control plane's access log tells it.
 //!
 //! What the log does not say is worked out: an apply that made an object (201) was asked for the right to create too; a Role
-//! that was written rests on its rules, a binding on `bind` for its role or on the rules of that role.
+//! that was written rests on its rules, a binding on `bind` for its role or on the rules of that role. Which of both it was
+//! nobody says: [`Write::ways`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::rights::Use;
+use crate::rights::{Refusal, Seen, Use, Write};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const MASTERS: &str = "system:masters";
@@ -30,7 +32,7 @@ impl Tail {
         Self { log: log.to_owned(), at: from, roles: BTreeMap::new(), bindings: BTreeMap::new() }
     }
 
-    pub(crate) fn read(&mut self) -> Vec<Use> {
+    pub(crate) fn read(&mut self, seen: &mut Seen) {
         let mut bytes = Vec::new();
         let mut file = File::open(&self.log).unwrap_or_else(|error| panic!("{}: {error}", self.log.display()));
         file.seek(SeekFrom::Start(self.at)).unwrap();
@@ -39,14 +41,17 @@ impl Tail {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.at += whole as u64;
         let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.flat_map(|line| self.uses(&serde_json::from_slice(line).unwrap())).collect()
+        for line in lines {
+            self.take(&serde_json::from_slice(line).unwrap(), seen);
+        }
     }
 
-    fn uses(&mut self, event: &Value) -> Vec<Use> {
+    fn take(&mut self, event: &Value, seen: &mut Seen) {
         let mut groups = event["user"]["groups"].as_array().into_iter().flatten();
         if groups.any(|group| group == MASTERS) {
-            return Vec::new();
+            return;
         }
+        let at: Timestamp = text(&event["requestReceivedTimestamp"]).parse().unwrap();
         let what = &event["objectRef"];
         let verb = text(&event["verb"]);
         let resource = match (text(&what["resource"]), text(&what["subresource"])) {
@@ -59,45 +64,50 @@ impl Tail {
         let path = text(&event["requestURI"]);
         let asked = Use {
             user: text(&event["user"]["username"]),
-            allowed: event["annotations"]["authorization.k8s.io/decision"] == "allow",
             verb,
             group: text(&what["apiGroup"]),
             resource,
             namespace: text(&what["namespace"]),
             name,
             path: path.split('?').next().unwrap_or_default().to_owned(),
-            granted: false,
         };
-        let mut uses = vec![asked.clone()];
-        if !asked.allowed {
-            return uses;
+        if event["annotations"]["authorization.k8s.io/decision"] != "allow" {
+            seen.refusals.push(Refusal { what: asked, at });
+            return;
         }
         let answer = &event["responseStatus"];
-        let cannot_create = text(&answer["message"]).contains("cannot create resource");
-        if asked.verb == "patch" && (answer["code"] == 201 || (answer["code"] == 403 && cannot_create)) {
-            uses.push(Use { verb: "create".to_owned(), allowed: answer["code"] == 201, ..asked.clone() });
+        let cannot_create = answer["code"] == 403 && text(&answer["message"]).contains("cannot create resource");
+        let create = Use { verb: "create".to_owned(), ..asked.clone() };
+        if asked.verb == "patch" && answer["code"] == 201 {
+            seen.uses.insert(create);
+        } else if asked.verb == "patch" && cannot_create {
+            seen.refusals.push(Refusal { what: create, at });
         }
-        if asked.group == RBAC && answer["code"].as_u64().is_some_and(|code| code < 300) {
-            uses.extend(self.grants(&asked, &event["responseObject"]));
+        if asked.group == RBAC
+            && ["create", "update", "patch"].contains(&asked.verb.as_str())
+            && answer["code"].as_u64().is_some_and(|code| code < 300)
+            && let Some(ways) = self.ways(&asked, &event["responseObject"])
+        {
+            seen.writes.insert(Write { what: asked.clone(), ways });
         }
-        uses
+        seen.uses.insert(asked);
     }
 
-    /// What the write of a Role or binding rests on.
-    fn grants(&mut self, asked: &Use, written: &Value) -> Vec<Use> {
+    /// What the write of a Role or binding may rest on; nothing if it gives no more than before.
+    fn ways(&mut self, asked: &Use, written: &Value) -> Option<Vec<Vec<Use>>> {
         let key = (asked.namespace.clone(), text(&written["metadata"]["name"]));
         match asked.resource.as_str() {
             "roles" | "clusterroles" => {
                 let rules = written["rules"].clone();
                 if self.roles.insert(key, rules.clone()).as_ref() == Some(&rules) {
-                    return Vec::new();
+                    return None;
                 }
-                expand(asked, &rules)
+                Some(vec![expand(asked, &rules)])
             }
             "rolebindings" | "clusterrolebindings" => {
                 let subjects = written["subjects"].clone();
                 if self.bindings.insert(key, subjects.clone()).as_ref() == Some(&subjects) {
-                    return Vec::new();
+                    return None;
                 }
                 let role = &written["roleRef"];
                 let name = text(&role["name"]);
@@ -105,17 +115,13 @@ impl Tail {
                     Some("Role") => ("roles", asked.namespace.clone()),
                     _ => ("clusterroles", String::new()),
                 };
-                let bind = Use {
-                    name: name.clone(),
-                    resource: resource.to_owned(),
-                    verb: "bind".to_owned(),
-                    granted: true,
-                    ..asked.clone()
-                };
-                let rules = self.roles.get(&(place, name)).filter(|_| resource == "roles").cloned();
-                expand(asked, &rules.unwrap_or_default()).into_iter().chain([bind]).collect()
+                let bind =
+                    Use { name: name.clone(), resource: resource.to_owned(), verb: "bind".to_owned(), ..asked.clone() };
+                // Of roles that an administrator wrote nothing is known here: whoever binds them holds `bind`.
+                let all = self.roles.get(&(place, name)).map(|rules| expand(asked, rules));
+                Some(std::iter::once(vec![bind]).chain(all).collect())
             }
-            _ => Vec::new(),
+            _ => None,
         }
     }
 }
@@ -134,7 +140,6 @@ fn expand(asked: &Use, rules: &Value) -> Vec<Use> {
                             group: group.clone(),
                             resource: resource.clone(),
                             name: name.clone(),
-                            granted: true,
                             ..asked.clone()
                         });
                     }
@@ -165,11 +170,12 @@ mod tests {
             "verb": verb, "objectRef": what, "requestURI": "/api?x=y", "responseStatus": {"code": code},
             "user": {"username": "system:serviceaccount:a:agent", "groups": ["system:authenticated"]},
             "annotations": {"authorization.k8s.io/decision": decision},
+            "requestReceivedTimestamp": "2026-01-02T03:04:05.678901Z",
         })
     }
 
     fn line(used: &Use) -> String {
-        format!("{} {} {:?} {} {}", used.verb, used.resource, used.name, used.allowed, used.granted)
+        format!("{} {} {:?}", used.verb, used.resource, used.name)
     }
 
     #[test]
@@ -185,29 +191,49 @@ mod tests {
             "metadata": {"name": "r"},
             "rules": [{"apiGroups": [""], "resources": ["services"], "verbs": ["get"], "resourceNames": ["one"]}],
         });
+        let binding = json!({"resource": "rolebindings", "namespace": "n", "name": "b", "apiGroup": RBAC});
+        let mut binding = event("create", binding, 201);
+        binding["responseObject"] =
+            json!({"metadata": {"name": "b"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{}]});
         for event in [
             event("create", secret.clone(), 201),
             event("patch", secret.clone(), 201),
             event("get", secret, 403),
             written.clone(),
             written,
+            binding,
+            event("get", json!({"resource": "roles", "namespace": "n", "name": "r", "apiGroup": RBAC}), 200),
         ] {
             writeln!(log, "{event}").unwrap();
         }
         write!(log, "{{\"half\":").unwrap();
-        let seen: Vec<String> = tail.read().iter().map(line).collect();
+        let mut seen = Seen::default();
+        tail.read(&mut seen);
+        let uses: Vec<String> = seen.uses.iter().map(line).collect();
         assert_eq!(
-            seen,
+            uses,
             [
-                "create secrets \"\" true false",
-                "patch secrets \"one\" true false",
-                "create secrets \"one\" true false",
-                "get secrets \"one\" false false",
-                "patch roles \"r\" true false",
-                "get services \"one\" true true",
-                "patch roles \"r\" true false",
+                "create secrets \"\"",
+                "create secrets \"one\"",
+                "create rolebindings \"\"",
+                "get roles \"r\"",
+                "patch secrets \"one\"",
+                "patch roles \"r\"",
             ]
         );
-        assert!(tail.read().is_empty());
+        let refused: Vec<String> = seen.refusals.iter().map(|refusal| line(&refusal.what)).collect();
+        assert_eq!(refused, ["get secrets \"one\""]);
+        assert_eq!(seen.refusals[0].at.to_string(), "2026-01-02T03:04:05.678901Z");
+        let ways: Vec<Vec<String>> =
+            seen.writes.iter().flat_map(|write| &write.ways).map(|way| way.iter().map(line).collect()).collect();
+        let service = vec!["get services \"one\"".to_owned()];
+        assert_eq!(
+            ways,
+            [vec!["bind roles \"r\"".to_owned()], service.clone(), service],
+            "of the binding, then of the Role, once"
+        );
+        let all = (seen.uses.len(), seen.refusals.len(), seen.writes.len());
+        tail.read(&mut seen);
+        assert_eq!((seen.uses.len(), seen.refusals.len(), seen.writes.len()), all);
     }
 }

@@ -428,7 +428,9 @@ impl ClaimSync {
         let mut left = 0;
         let kinds: HashSet<String> = self.state.lock().claims.iter().map(|c| c.resource().resource.clone()).collect();
         let labels = format!("{LABEL_BINDING}={},{LABEL_OWNER}={OWNER_PROVIDER}", self.binding);
-        for namespace in self.open_namespaces().await? {
+        // Without claims there is nothing to look for, and no right to look.
+        let namespaces = if kinds.is_empty() { HashSet::new() } else { self.open_namespaces().await? };
+        for namespace in namespaces {
             for kind in &kinds {
                 let Some(resource) = resources::claimable("", kind) else { continue };
                 let query = ListQuery { labels: Some(labels.clone()), ..ListQuery::namespace(&namespace) };

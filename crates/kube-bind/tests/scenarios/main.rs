@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod binding;
+mod birth;
 mod both_ways;
 mod charts;
 mod chooser;
@@ -30,6 +31,7 @@ mod programs;
 mod provider_day;
 mod refusals;
 mod rights;
+mod rights_provider;
 mod seeds;
 mod shared;
 mod sync;
