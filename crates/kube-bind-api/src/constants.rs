@@ -58,6 +58,9 @@ pub const ANNOTATION_BINDING_UID: &str = "kube-bind.io/binding-uid";
 pub const ANNOTATION_SCHEMA_REVISION: &str = "kube-bind.io/schema-revision";
 /// Addition. Annotation on mapped namespaces and exports: the name of the template that was bound.
 pub const ANNOTATION_TEMPLATE: &str = "kube-bind.io/template";
+/// Annotation on a binding: names of the CRDs of its kinds, separated by commas. What `kubectl get -o wide` shows, for a
+/// printer column has room for one value and not for a list.
+pub const ANNOTATION_RESOURCES: &str = "kube-bind.io/resources";
 
 /// Namespace of agent, credentials and Lease at the consumer.
 pub const CONSUMER_NAMESPACE: &str = "kube-bind";

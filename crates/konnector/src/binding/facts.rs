@@ -1,11 +1,11 @@
 //! What a binding's status says. In: what one pass has found out. Out: phase, conditions and lists, written only when
-//! they differ from what is there. The computation is pure; [`write_status`] is the one write.
+//! they differ from what is there. The computation is pure; [`write_status`] is the one that writes.
 
 use jiff::Timestamp;
 use kube_bind_api::{
     APIServiceBinding, APIServiceBindingStatus, BindingPhase, BoundResource, GroupResource, PermissionClaim, Severity,
     conditions,
-    constants::{condition, reason},
+    constants::{ANNOTATION_RESOURCES, condition, reason},
 };
 use kube_client::{Api, ApiError, Class, ObjectKey, Subresource};
 use serde_json::json;
@@ -276,8 +276,9 @@ fn plain(type_: &str, status: &str, reason: &str, message: &str, now: Timestamp)
     }
 }
 
-/// Writes the status if it differs from the one that the binding has.
+/// Writes the status if it differs from the one that the binding has; and which kinds are bound, for tables.
 pub async fn write_status(api: &Api, binding: &APIServiceBinding, facts: &Facts) -> Result<(), ApiError> {
+    name_resources(api, binding, &facts.bound_schemas).await?;
     let old = binding.status.clone().unwrap_or_default();
     let new = facts.status(&old, Timestamp::now());
     if new == old {
@@ -294,6 +295,18 @@ pub async fn write_status(api: &Api, binding: &APIServiceBinding, facts: &Facts)
     let key = ObjectKey::cluster(binding.metadata.name.as_deref().unwrap_or_default());
     tracing::info!(binding = %key, phase = ?facts.phase, "status changed");
     api.merge_patch(&resources::bindings(), &key, Subresource::Status, &patch, MANAGER).await.map(|_| ())
+}
+
+/// The annotation that a printer column shows.
+async fn name_resources(api: &Api, binding: &APIServiceBinding, bound: &[GroupResource]) -> Result<(), ApiError> {
+    let names = bound.iter().map(GroupResource::crd_name).collect::<Vec<_>>().join(",");
+    let there = binding.metadata.annotations.as_ref().and_then(|map| map.get(ANNOTATION_RESOURCES));
+    if names.is_empty() || there == Some(&names) || binding.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let patch = json!({"metadata": {"uid": binding.metadata.uid, "annotations": {ANNOTATION_RESOURCES: names}}});
+    let key = ObjectKey::cluster(binding.metadata.name.as_deref().unwrap_or_default());
+    api.merge_patch(&resources::bindings(), &key, Subresource::Main, &patch, MANAGER).await.map(|_| ())
 }
 
 #[cfg(test)]

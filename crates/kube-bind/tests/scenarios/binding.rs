@@ -42,6 +42,11 @@ async fn a_bound_api_works_like_any_other() {
             [service.plural.as_str(), &format!("{}/kubernetes", world.providers[0].server), "Connected"],
             "{table}"
         );
+        let wide = person.kubectl(&["get", "apibindings", "-o", "wide"], "").await.unwrap().ok().stdout;
+        let mut lines = wide.lines();
+        let at = lines.next().unwrap_or_default().find("RESOURCES").unwrap();
+        let resources = lines.next().unwrap_or_default()[at..].split_whitespace().next();
+        assert_eq!(resources, Some(service.crd_name().as_str()), "{wide}");
     }
     // The same bind again changes nothing.
     let before = world.consumers[0].site.get(&bindings(), "", &service.plural).await.unwrap();

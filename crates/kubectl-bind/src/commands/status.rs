@@ -15,8 +15,10 @@ use crate::rights;
 
 pub(crate) async fn run(name: Option<&str>, common: &Common) -> Result<(), CliError> {
     let consumer = Cluster::consumer(common).await?;
+    let heartbeat = agent::heartbeat(&consumer).await?;
+    // After the answer: an agent that reports meanwhile is not ahead of us.
     let now = Timestamp::now();
-    match agent::heartbeat(&consumer).await? {
+    match heartbeat {
         Some(lease) if lease.fresh => {
             eprintln!("Agent: {}, last heard of {} ago", lease.holder, age(&lease.renewed, now))
         }
