@@ -185,6 +185,18 @@ impl Api {
         self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
     }
 
+    /// As [`Self::create`], admitted and validated but not stored.
+    pub async fn try_create(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        let key = ObjectKey::new(namespace.unwrap_or_default(), body["metadata"]["name"].as_str().unwrap_or_default());
+        let path = format!("{}?dryRun=All", resource.collection_path(namespace));
+        self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
+    }
+
     /// Server-side apply that only creates: 409 where an object of that name is.
     pub async fn apply_create_only(
         &self,
