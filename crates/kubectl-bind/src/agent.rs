@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use contract::install::{self as wanted, VERSION};
+use contract::rbac::birth;
 use jiff::Timestamp;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR, KONNECTOR_LEASE};
-use kube_bind_api::{GroupResource, StatedClaim};
+use kube_bind_api::{GroupResource, Isolation, StatedClaim};
 use kube_client::api::ListQuery;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::args::AgentArgs;
@@ -20,6 +21,8 @@ use crate::install::{self, Deploy, Found, Plan};
 use crate::rights;
 use crate::served::Served;
 
+/// How long an API server may take to read the schema of a new kind for mutating policies. It looks every five seconds.
+const SCHEMA_READ: Duration = Duration::from_secs(12);
 /// How long our CRDs may take to be established.
 const ESTABLISHED: Duration = Duration::from_secs(60);
 
@@ -259,6 +262,116 @@ async fn refresh(changes: &mut Changes, consumer: &Cluster) -> Result<Vec<String
         }
     }
     Ok(written)
+}
+
+/// Makes the policy that gives objects of a binding their finalizer at birth, if that is asked for, or brings one that is
+/// there up to date. `provider` is the contract, whose export says where copies go. It saves writes and no more, so where it
+/// cannot be made that is said, and everything else goes on.
+pub(crate) async fn finalizer_policy(
+    changes: &mut Changes,
+    consumer: &Cluster,
+    args: &AgentArgs,
+    provider: &Cluster,
+    binding: &str,
+    bound: &[GroupResource],
+) -> Result<(), CliError> {
+    let served = Served::ask(consumer).await?;
+    if !served.births {
+        if args.finalizer_at_birth {
+            eprintln!(
+                "The API server ({}) has no MutatingAdmissionPolicy (Kubernetes 1.36 has): objects get their finalizer from \
+                 the agent.",
+                served.version
+            );
+        }
+        return Ok(());
+    }
+    if !args.finalizer_at_birth {
+        let [_, (resource, name)] = rights::names_of_finalizer_policy(binding);
+        match consumer.get(&resource, "", &name).await {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(CliError::Forbidden { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    let export = provider.get(&kinds::exports(), &provider.namespace, binding).await?.unwrap_or_default();
+    let isolation = export.pointer("/spec/isolation").cloned().unwrap_or_default();
+    let isolation: Isolation = serde_json::from_value(isolation).unwrap_or_default();
+    let objects = rights::finalizer_policy(binding, bound, &provider.namespace, isolation);
+    let needed = install::permissions(objects.iter().map(|object| (object, false)));
+    let missing = consumer.missing(&needed).await?;
+    if !missing.is_empty() {
+        eprintln!(
+            "Objects get their finalizer from the agent and not at birth, for which you lack: {}. Everything else works.",
+            missing.join(", ")
+        );
+        return Ok(());
+    }
+    for kind in bound {
+        known(consumer, &kind.crd_name()).await?;
+    }
+    for object in objects {
+        changes.ensure(consumer, &object).await?;
+    }
+    if args.finalizer_at_birth {
+        let patch = json!({"metadata": {"annotations": {birth::ANNOTATION: "true"}}});
+        consumer.merge_patch(&kinds::bindings(), "", binding, &patch).await?;
+    }
+    for kind in bound {
+        if !taken(consumer, &kind.crd_name()).await? {
+            remove_finalizer_policy(consumer, binding).await?;
+            eprintln!(
+                "The API server takes no {kind} while a policy gives them their finalizer at birth, so the policy was \
+                 removed again: objects get it from the agent. Everything else works."
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether objects of a kind are taken, at last.
+async fn taken(consumer: &Cluster, crd: &str) -> Result<bool, CliError> {
+    let Some(crd) = consumer.get(&kinds::crds(), "", crd).await? else { return Ok(true) };
+    let Some(resource) = served_resource(&crd) else { return Ok(true) };
+    let deadline = Instant::now() + ESTABLISHED;
+    while !consumer.takes(&crd, &resource).await {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(true)
+}
+
+/// Waits until every API server has read the schema of a kind: before, such a policy makes it refuse objects.
+async fn known(consumer: &Cluster, crd: &str) -> Result<(), CliError> {
+    let live = consumer.get(&kinds::crds(), "", crd).await?.unwrap_or_default();
+    let since = condition(&live, "Established", "lastTransitionTime").parse::<Timestamp>();
+    // A clock that differs makes it wait for the whole time.
+    let age = since.ok().and_then(|since| Duration::try_from(Timestamp::now().duration_since(since)).ok());
+    if let Some(wait) = SCHEMA_READ.checked_sub(age.unwrap_or_default()) {
+        tokio::time::sleep(wait).await;
+    }
+    Ok(())
+}
+
+/// Removes that policy, if it is there; says whether it was. Left behind it does nothing, so it need not be possible.
+pub(crate) async fn remove_finalizer_policy(consumer: &Cluster, binding: &str) -> Result<bool, CliError> {
+    let mut there = false;
+    for (resource, name) in rights::names_of_finalizer_policy(binding) {
+        let removed = match consumer.get(&resource, "", &name).await {
+            Ok(Some(live)) => {
+                there = true;
+                consumer.delete(&resource, &live).await
+            }
+            other => other.map(drop),
+        };
+        match removed {
+            Err(CliError::Forbidden { .. }) => eprintln!("{resource} {name} is left as it is: you may not remove it."),
+            other => other?,
+        }
+    }
+    Ok(there)
 }
 
 /// Makes the policy that keeps a binding's claims where its kind is used, from the CRD that is here.

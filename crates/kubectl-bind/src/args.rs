@@ -89,6 +89,10 @@ pub(crate) struct AgentArgs {
     /// Install no agent and leave one alone that is; without any it says how to run one
     #[arg(long)]
     pub(crate) skip_konnector: bool,
+    /// Have the API server give new objects their finalizer, which saves the agent a write each (Kubernetes 1.36); while an
+    /// API server starts it may refuse new objects for some seconds
+    #[arg(long, hide_short_help = true)]
+    pub(crate) finalizer_at_birth: bool,
     /// Image of the agent; default: that of this version, or what was chosen before
     #[arg(long, value_name = "IMAGE", hide_short_help = true)]
     pub(crate) konnector_image: Option<String>,

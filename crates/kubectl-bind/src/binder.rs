@@ -206,6 +206,9 @@ impl Bind {
         for request in &self.requests {
             self.connected(&request.name).await?;
             apis.extend(self.served(request).await?);
+            let bound: Vec<_> = request.spec.resources.iter().map(|resource| resource.group_resource()).collect();
+            let (here, there) = (&self.consumer, &self.credential.provider);
+            agent::finalizer_policy(changes, here, &self.agent, there, &request.name, &bound).await?;
         }
         let claims: Vec<&StatedClaim> =
             self.requests.iter().flat_map(|request| &request.spec.permission_claims).collect();

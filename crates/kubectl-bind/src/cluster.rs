@@ -2,7 +2,7 @@
 
 use kube_client::api::{Api, FieldManager, ListQuery, Subresource};
 use kube_client::connect::{self, ConnectError, Connection};
-use kube_client::error::ApiError;
+use kube_client::error::{ApiError, Class};
 use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
@@ -110,6 +110,21 @@ impl Cluster {
             Err(error) if error.is_forbidden() => Ok(true),
             Err(error) => Err(self.say(error)),
         }
+    }
+
+    /// Whether the API server takes objects of a new kind: for some seconds it answers 503 to all of them where a
+    /// MutatingAdmissionPolicy concerns the kind, because it reads the schemas of kinds only now and then.
+    pub(crate) async fn takes(&self, crd: &Value, resource: &Resource) -> bool {
+        let namespace = (text(crd, "/spec/scope") == "Namespaced").then_some("default");
+        let mut object = json!({
+            "apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {"generateName": "tried-"},
+        });
+        if let Some(namespace) = namespace {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        // Any other refusal is about this object, or about who asks.
+        let tried = self.api.try_create(resource, namespace, &object).await;
+        !tried.is_err_and(|error| error.class == Class::Server)
     }
 
     /// A discovery document; `None` when the API server does not have it.
@@ -297,6 +312,8 @@ pub(crate) mod kinds {
         role_bindings: "rbac.authorization.k8s.io" "v1" "rolebindings" "RoleBinding";
         admission_policies: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy";
         admission_policy_bindings: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings" "ValidatingAdmissionPolicyBinding";
+        birth_policies: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicies" "MutatingAdmissionPolicy";
+        birth_policy_bindings: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings" "MutatingAdmissionPolicyBinding";
         self_subject_access_reviews: "authorization.k8s.io" "v1" "selfsubjectaccessreviews" "SelfSubjectAccessReview";
         token_reviews: "authentication.k8s.io" "v1" "tokenreviews" "TokenReview";
         bindings: "kube-bind.io" "v1alpha2" "apiservicebindings" "APIServiceBinding";

@@ -3,9 +3,9 @@
 
 use contract::install::{self, object};
 use contract::rbac::admission::{self, BoundKind};
-use contract::rbac::consumer;
+use contract::rbac::{birth, consumer};
 use contract::{Claim, Consent};
-use kube_bind_api::{ClaimState, GroupResource, StatedClaim};
+use kube_bind_api::{ClaimState, GroupResource, Isolation, StatedClaim};
 use kube_client::resource::Resource;
 use serde_json::Value;
 
@@ -41,6 +41,21 @@ pub(crate) fn referring(bound: &[GroupResource], claims: &[StatedClaim]) -> Opti
 pub(crate) fn where_used(name: &str, group: &str, version: &str, kind: &str) -> Vec<Value> {
     let bound = BoundKind { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() };
     install::policy(&admission::where_used(name, None, &bound)).into()
+}
+
+/// The policy that gives objects of the bound kinds their finalizer at birth.
+pub(crate) fn finalizer_policy(
+    name: &str,
+    bound: &[GroupResource],
+    contract: &str,
+    isolation: Isolation,
+) -> Vec<Value> {
+    birth::policy(name, bound, contract, isolation).iter().flat_map(install::birth).collect()
+}
+
+/// Kind and name of what makes that policy, in the order in which to remove it.
+pub(crate) fn names_of_finalizer_policy(name: &str) -> [(Resource, String); 2] {
+    [(kinds::birth_policy_bindings(), birth::name(name)), (kinds::birth_policies(), birth::name(name))]
 }
 
 /// Kind and name of everything that was made around a binding, what puts things in force first: the order in which to

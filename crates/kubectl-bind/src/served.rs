@@ -18,6 +18,8 @@ pub(crate) struct Served {
     crds: bool,
     /// ValidatingAdmissionPolicies and their bindings.
     pub(crate) policies: bool,
+    /// MutatingAdmissionPolicies and their bindings.
+    pub(crate) births: bool,
     /// Deployments: without them no pods run here.
     pub(crate) deployments: bool,
 }
@@ -44,6 +46,7 @@ impl Served {
             crds: has(crds, "customresourcedefinitions"),
             policies: has(admission, "validatingadmissionpolicies")
                 && has(admission, "validatingadmissionpolicybindings"),
+            births: has(admission, "mutatingadmissionpolicies") && has(admission, "mutatingadmissionpolicybindings"),
             deployments: has(apps, "deployments"),
         }
     }
@@ -91,9 +94,16 @@ mod tests {
             "validatingadmissionpolicies/status",
             "validatingadmissionpolicybindings",
         ]);
+        assert!(!Served::read(None, Some(&crds), Some(&admission), None).births, "1.30 has them not");
+        let admission = list(&[
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ]);
         let apps = list(&["deployments", "deployments/scale"]);
         let served = Served::read(Some(&version("v1.36.3")), Some(&crds), Some(&admission), Some(&apps));
-        assert!(served.policies && served.deployments);
+        assert!(served.policies && served.births && served.deployments);
         assert!(served.enough("https://c").is_ok());
         assert_eq!(served.note(), None);
     }

@@ -3,21 +3,27 @@
 //! go. Out: a [`Birth`]. Without it the agent writes both right after: one write more for each object, and a moment in which
 //! a deletion would not wait for anything.
 //!
-//! **Who writes it.** `kubectl bind` with a person's credential, beside the roles of the binding, and `kubectl bind unbind`
+//! **Only when asked for** (`kubectl bind --finalizer-at-birth`). Kubernetes 1.36 answers 503 to a create that such a policy
+//! applies to until the API server has read the kind's schema, whatever `failurePolicy` says: for some five seconds after
+//! a CustomResourceDefinition has come, and after each start of an API server (tried; the plugin looks for schemas every five
+//! seconds). The first is waited out before the policy is written; the second nobody can close from outside, and a failed
+//! create now and then is too much for a saved write that nobody has asked for.
+//!
+//! **Who writes it.** `kubectl bind` with a person's credential, as it does the roles of the binding, and `kubectl bind unbind`
 //! removes it with them. The agent has no right on such policies: whoever holds one can change what anybody creates, and
 //! what it would save the agent it can do itself.
 //!
 //! **When it does nothing.** A finalizer without an agent to take it off makes a deletion hang, so the policy does not rely on
 //! anybody removing it: it looks at the binding (its parameter) and at the agent's rights each time, and gives nothing
 //!
-//! - where the binding is gone or being deleted, is not `Connected` (revoked, another cluster's, never was), or does not
-//!   list the kind;
+//! - where the binding is gone or being deleted, has lost its [`ANNOTATION`], is not `Connected` (revoked, another cluster's,
+//!   never was), or does not list the kind;
 //! - where the agent could not take the finalizer off any more: its base rights or those of this binding are gone, as they
 //!   are when it was uninstalled;
-//! - where anything goes wrong (`failurePolicy: Ignore`): users are never stopped, and the agent does what it did before.
+//! - where an expression goes wrong (`failurePolicy: Ignore`): the agent does what it did before.
 //!
-//! API servers hear of a change by a watch, so an unbind waits a moment before it takes finalizers off
-//! (`konnector::binding::unbind`). An agent that is merely away cannot be told from one that is slow: what is born then
+//! API servers hear of a change by a watch, so the unbind of a binding with the annotation waits a moment before finalizers
+//! are taken off (`konnector::binding::unbind`). An agent that is merely away cannot be told from one that is slow: what is born then
 //! carries the finalizer like everything made before, and its deletion waits for the agent.
 //!
 //! What the place is for: wire readers; and an object without the right one gets it by a write of the agent. So where it
@@ -37,6 +43,9 @@ use kube_bind_api::constants::{
 use kube_bind_api::{GroupResource, Isolation};
 
 use crate::names::MAX_NAMESPACE;
+
+/// On a binding: new objects may be given the finalizer by the API server. Without it the policy does nothing.
+pub const ANNOTATION: &str = "kube-bind.io/finalizer-at-birth";
 
 /// The policy and what puts it in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +148,10 @@ fn conditions() -> Vec<MatchCondition> {
             "!has(params.metadata.deletionTimestamp) && has(params.status) && has(params.status.phase) && \
              params.status.phase == 'Connected'"
                 .into(),
+        ),
+        condition(
+            "binding-says-so",
+            format!("has(params.metadata.annotations) && '{ANNOTATION}' in params.metadata.annotations"),
         ),
         condition(
             "kind-is-bound",

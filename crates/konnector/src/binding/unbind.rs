@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use contract::rbac::birth;
 use kube_bind_api::{APIServiceBinding, BindingPhase, DeletionPolicy, constants::FINALIZER};
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
@@ -85,10 +86,13 @@ async fn orphan(
         provider.bindings.lock().remove(name);
     }
     let crds = our_crds(consumer, name);
-    if !crds.is_empty()
-        && let Some(wait) = unheard(consumer, binding).await
-    {
-        return Ok(Some(wait));
+    let born = binding.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(birth::ANNOTATION));
+    if born && !crds.is_empty() {
+        // Counted from when this process first saw it: clocks of others do not matter, and after a restart one waits again.
+        let since = *consumer.letting_go.lock().entry(uid_of(binding).to_owned()).or_insert_with(Instant::now);
+        if let Some(wait) = HEARD.checked_sub(since.elapsed()).filter(|wait| !wait.is_zero()) {
+            return Ok(Some(wait));
+        }
     }
     let mut left = Vec::new();
     for crd in crds {
@@ -113,32 +117,6 @@ async fn orphan(
     consumer.events.note(&subject(binding), "Unbound", &message).await;
     consumer.letting_go.lock().remove(uid_of(binding));
     Ok(None)
-}
-
-/// How long API servers may still give new objects our finalizer; `None` where they never do. Counted from when it was
-/// asked first, by this process: clocks of others do not matter, and after a restart one waits again.
-async fn unheard(consumer: &Consumer, binding: &APIServiceBinding) -> Option<Duration> {
-    let known = consumer.letting_go.lock().get(uid_of(binding)).copied();
-    let since = match known {
-        Some(since) => since,
-        None => {
-            let since = Instant::now();
-            // An answer that does not come is no reason to hang; to wait in vain does no harm.
-            let served = consumer.api.raw_get("/apis/admissionregistration.k8s.io/v1").await;
-            let gives = served.as_ref().map_or_else(
-                |error| !error.is_not_found(),
-                |list| {
-                    list["resources"].as_array().into_iter().flatten().any(|r| r["name"] == "mutatingadmissionpolicies")
-                },
-            );
-            if !gives {
-                return None;
-            }
-            consumer.letting_go.lock().insert(uid_of(binding).to_owned(), since);
-            since
-        }
-    };
-    HEARD.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
 }
 
 /// Deletes what the binding brought; `Some` while something is still on its way.

@@ -136,7 +136,7 @@ fn role_binding(namespace: &str, name: &str, role: &str, account: &str) -> Value
 /// Names of the policies, and of what puts them in force, that a binding has or none has.
 async fn names(site: &Site, binding: &str) -> (Vec<String>, Vec<String>) {
     let mut all = Vec::new();
-    for kind in policies() {
+    for kind in policies().into_iter().chain(super::birth::policies()) {
         all.extend(site.names(&kind).await);
     }
     let all = all.into_iter().filter(|name| name.starts_with("/kube-bind."));
@@ -283,6 +283,23 @@ async fn a_stolen_agent_is_answered_as_the_page_says() {
                 }
             }
             patch(api, &roles, "", &format!("kube-bind:{binding}"), &more).await
+        })
+        .await;
+    thief
+        .tries("change or remove an admission policy", async |api| {
+            for kind in policies().into_iter().chain(super::birth::policies()) {
+                for name in here.names(&kind).await {
+                    let name = name.trim_start_matches('/');
+                    let Some(live) = here.get(&kind, "", name).await else { continue };
+                    if patch(api, &kind, "", name, &touch).await.is_ok()
+                        || delete(api, &kind, "", name, uid(&live)).await.is_ok()
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+            let [kind, _] = super::birth::policies();
+            create(api, &kind, &json!({"metadata": {"name": "more"}, "spec": {}})).await
         })
         .await;
     let mut wide = role_binding("", "wide", &role, KONNECTOR);

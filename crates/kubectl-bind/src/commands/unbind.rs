@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY, LABEL_PROVIDER_KUBECONFIG};
+use kube_bind_api::constants::{CONSUMER_NAMESPACE, FINALIZER, KUBECONFIG_KEY, LABEL_PROVIDER_KUBECONFIG};
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::agent;
 use crate::args::Common;
 use crate::binder::{crd_owner, ready_message, served_resource};
 use crate::cluster::{Cluster, kinds, text};
@@ -59,6 +60,8 @@ pub(crate) async fn run(
         }
         wait.objects_gone(&kinds_bound).await?;
     }
+    // Before the agent takes finalizers off: it looks at the binding too, but what is not there cannot go wrong.
+    agent::remove_finalizer_policy(&consumer, name).await?;
     consumer.delete(&kinds::bindings(), binding).await?;
     wait.binding_gone(binding).await?;
     if empty {
@@ -96,7 +99,10 @@ async fn tidy(consumer: &Cluster, name: &str, delete_objects: bool, bindings: &[
     let used = bindings.iter().any(|other| text(other, "/spec/kubeconfigSecretRef/name") == name);
     let secret = if used { None } else { consumer.get(&kinds::secrets(), CONSUMER_NAMESPACE, name).await? };
     let secret = secret.is_some_and(|secret| is_credential(&secret));
-    let mut rights = false;
+    let mut rights = agent::remove_finalizer_policy(consumer, name).await?;
+    for (resource, object) in &objects {
+        rights |= let_go(consumer, resource, object).await?;
+    }
     for (resource, object) in rights::names_of_binding(name) {
         rights |= consumer.get(&resource, "", &object).await?.is_some();
     }
@@ -110,6 +116,20 @@ async fn tidy(consumer: &Cluster, name: &str, delete_objects: bool, bindings: &[
         words.push_str(&format!(" Left behind, no longer synced: {}.", counts(&objects)));
     }
     print::line(&format!("{words}\n"))
+}
+
+/// Takes our finalizer off an object whose binding is gone, if it has it: nobody else does any more.
+async fn let_go(consumer: &Cluster, resource: &Resource, object: &Value) -> Result<bool, CliError> {
+    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    let others: Vec<&Value> = finalizers.into_iter().flatten().filter(|name| *name != FINALIZER).collect();
+    if finalizers.is_none_or(|all| all.len() == others.len()) {
+        return Ok(false);
+    }
+    let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+    let revision = text(object, "/metadata/resourceVersion");
+    let patch = json!({"metadata": {"resourceVersion": revision, "finalizers": others}});
+    consumer.merge_patch(resource, namespace, name, &patch).await?;
+    Ok(true)
 }
 
 /// The kinds of a binding that the consumer's API server serves for it.
