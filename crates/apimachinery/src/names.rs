@@ -5,8 +5,10 @@
 
 /// A lower case RFC 1123 label, at most 63 characters (names of namespaces, services' ports, ...).
 pub fn dns1123_label(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, 63);
-    if !is_dns1123_label(value) {
+    let mut errors = too_long(value, 63, "characters");
+    if !value.is_empty() && value.contains('.') && value.split('.').all(is_dns1123_label) {
+        errors.push("must not contain dots".to_owned());
+    } else if !is_dns1123_label(value) {
         errors.push(regex_error(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
@@ -18,7 +20,11 @@ pub fn dns1123_label(value: &str) -> Vec<String> {
 
 /// A lower case RFC 1123 subdomain, at most 253 characters (names of most objects).
 pub fn dns1123_subdomain(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, 253);
+    subdomain(value, "characters")
+}
+
+fn subdomain(value: &str, unit: &str) -> Vec<String> {
+    let mut errors = too_long(value, 253, unit);
     if value.is_empty() || !value.split('.').all(is_dns1123_label) {
         errors.push(regex_error(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
@@ -31,7 +37,7 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
 
 /// An RFC 1035 label, at most 63 characters (names of Services).
 pub fn dns1035_label(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, 63);
+    let mut errors = too_long(value, 63, "bytes");
     if !is_dns1123_label(value) || !value.starts_with(|c: char| c.is_ascii_lowercase()) {
         errors.push(regex_error(
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
@@ -63,7 +69,7 @@ pub fn label_key(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(dns1123_subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
+                errors.extend(subdomain(prefix, "bytes").into_iter().map(|e| format!("prefix part {e}")));
             }
             *name
         }
@@ -78,7 +84,7 @@ pub fn label_key(value: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     }
-    errors.extend(too_long(name, 63).into_iter().map(|e| format!("name part {e}")));
+    errors.extend(too_long(name, 63, "bytes").into_iter().map(|e| format!("name part {e}")));
     if !is_label_text(name) {
         errors.push(format!("name part {}", regex_error(MESSAGE, FORMAT, EXAMPLES)));
     }
@@ -87,7 +93,7 @@ pub fn label_key(value: &str) -> Vec<String> {
 
 /// A label value: empty, or up to 63 characters.
 pub fn label_value(value: &str) -> Vec<String> {
-    let mut errors = too_long(value, 63);
+    let mut errors = too_long(value, 63, "bytes");
     if !value.is_empty() && !is_label_text(value) {
         errors.push(regex_error(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
@@ -98,8 +104,9 @@ pub fn label_value(value: &str) -> Vec<String> {
     errors
 }
 
-fn too_long(value: &str, max: usize) -> Vec<String> {
-    if value.len() > max { vec![format!("must be no more than {max} bytes")] } else { Vec::new() }
+/// Names are counted in characters, parts of labels in bytes; where only ASCII is allowed, that is the same.
+fn too_long(value: &str, max: usize, unit: &str) -> Vec<String> {
+    if value.len() > max { vec![format!("must be no more than {max} {unit}")] } else { Vec::new() }
 }
 
 fn is_dns1123_label(value: &str) -> bool {
@@ -150,6 +157,6 @@ mod tests {
         assert!(!dns1123_subdomain("a..b").is_empty());
         assert!(!dns1035_label("1a").is_empty());
         assert_eq!(path_segment("a/b"), vec!["may not contain '/'"]);
-        assert_eq!(dns1123_label(&"a".repeat(64)), vec!["must be no more than 63 bytes"]);
+        assert_eq!(dns1123_label(&"a".repeat(64)), vec!["must be no more than 63 characters"]);
     }
 }

@@ -4,6 +4,7 @@
 //! revision of the first page; its events are undone from memory for as long as they are remembered, then the token has
 //! expired (410).
 
+use apimachinery::field_path::FieldError;
 use apimachinery::status::StatusError;
 use apimachinery::table::{ListMeta, partial_metadata_list, table};
 use base64::Engine;
@@ -47,7 +48,7 @@ pub fn revision(text: &str) -> Result<u64, StatusError> {
 
 fn at(query: &Query) -> Result<At, StatusError> {
     let forbidden = |text: &str| {
-        let error = apimachinery::field_path::FieldError::forbidden("resourceVersionMatch", text);
+        let error = FieldError::forbidden("resourceVersionMatch", text);
         StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)])
     };
     let version = query.get("resourceVersion");
@@ -63,7 +64,7 @@ fn at(query: &Query) -> Result<At, StatusError> {
         (Some("NotOlderThan"), Some(version)) => Ok(At::NotOlderThan(revision(version)?)),
         (Some(other), Some(_)) => {
             let supported = ["Exact", "NotOlderThan", ""];
-            let error = apimachinery::field_path::FieldError::not_supported("resourceVersionMatch", other, &supported);
+            let error = FieldError::not_supported("resourceVersionMatch", other, &supported);
             Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)]))
         }
         (None, None | Some("0")) => Ok(At::Newest),
@@ -88,8 +89,10 @@ fn token(revision: u64, last: &ObjectKey) -> String {
 }
 
 fn read_token(text: &str, scope: &Scope) -> Result<(u64, ObjectKey), StatusError> {
-    let invalid =
-        || StatusError::bad_request("continue key is not valid: the token was not made by this server for this list");
+    let invalid = || {
+        let text = "invalid continue token: continue key is not valid: this server has not made it for this list";
+        StatusError::bad_request(text)
+    };
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
     let revision = value["rv"].as_u64().ok_or_else(invalid)?;
@@ -108,10 +111,13 @@ pub fn list(
     query: &Query,
     now: Timestamp,
 ) -> Result<Bytes, StatusError> {
-    let limit = match query.get("limit") {
-        None => 0,
-        Some(text) => text.parse::<usize>().map_err(|_| StatusError::bad_request(format!("invalid limit {text:?}")))?,
-    };
+    // Less than nothing means everything, as nothing does.
+    let limit = usize::try_from(query.integer("limit")?.unwrap_or(0)).unwrap_or(0);
+    query.integer("timeoutSeconds")?;
+    if query.get("sendInitialEvents").is_some() {
+        let error = FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        return Err(StatusError::invalid("meta.k8s.io", "ListOptions", "", vec![crate::pipeline::cause(&error)]));
+    }
     let continued = query.get("continue").map(|text| read_token(text, &collection.scope)).transpose()?;
     let exact = match at(query)? {
         At::Newest => None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use apimachinery::field_path::FieldError;
 use apimachinery::status::StatusError;
 use axum::body::Body as HttpBody;
 use http::header::USER_AGENT;
@@ -132,10 +133,14 @@ impl Front {
 
     fn context(&self, request: &Request<'_>) -> Result<Context, StatusError> {
         let given = request.query.get("fieldManager").map(str::to_owned);
-        if given.as_ref().is_some_and(|m| m.len() > 128) {
-            let error = apimachinery::field_path::FieldError::too_long("fieldManager", 128);
-            let causes = vec![crate::pipeline::cause(&error)];
-            return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", causes));
+        if let Some(error) = given.as_deref().and_then(manager_error) {
+            let kind = match *request.method {
+                Method::POST => "CreateOptions",
+                Method::PUT => "UpdateOptions",
+                Method::DELETE => "DeleteOptions",
+                _ => "PatchOptions",
+            };
+            return Err(StatusError::invalid("meta.k8s.io", kind, "", vec![crate::pipeline::cause(&error)]));
         }
         let agent = || {
             let agent = request.headers.get(USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("unknown");
@@ -206,8 +211,7 @@ impl Front {
         if matches!(kind, PatchKind::Apply { .. }) {
             context.manager = request.query.get("fieldManager").unwrap_or_default().to_owned();
         } else if request.query.get("force").is_some() {
-            let error =
-                apimachinery::field_path::FieldError::forbidden("force", "may not be specified for non-apply patch");
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
             let causes = vec![crate::pipeline::cause(&error)];
             return Err(StatusError::invalid("meta.k8s.io", "PatchOptions", "", causes));
         }
@@ -275,6 +279,16 @@ impl Front {
             "metadata": {"resourceVersion": self.core.store.revision().to_string()}, "items": items});
         Ok(respond::value(200, &output, &list))
     }
+}
+
+/// What is wrong with the name of a field manager.
+fn manager_error(name: &str) -> Option<FieldError> {
+    if name.len() > 128 {
+        return Some(FieldError::too_long("fieldManager", 128));
+    }
+    let (at, bad) = name.char_indices().find(|(_, c)| c.is_control())?;
+    let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(bad));
+    Some(FieldError::invalid("fieldManager", name, detail))
 }
 
 fn success(details: Value) -> Value {

@@ -38,6 +38,15 @@ impl Query {
         self.values.get(name).is_some_and(|value| !matches!(value.as_str(), "false" | "0"))
     }
 
+    /// A whole number.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, StatusError> {
+        let read = |text: &str| {
+            text.parse()
+                .map_err(|_| StatusError::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax")))
+        };
+        self.get(name).map(read).transpose()
+    }
+
     /// Whether nothing shall be stored.
     pub fn dry_run(&self) -> Result<bool, StatusError> {
         dry_run(self.dry_run.iter().map(String::as_str))
@@ -58,28 +67,18 @@ impl Query {
 
     /// Deletion options in the query; they are used where the body has none.
     pub fn delete_options(&self) -> Result<DeleteOptions, StatusError> {
-        let propagation = match (self.get("propagationPolicy"), self.get("orphanDependents")) {
-            (Some(policy), _) => Some(Propagation::parse(policy)?),
-            (None, Some("true")) => Some(Propagation::Orphan),
-            (None, Some(_)) => Some(Propagation::Background),
-            (None, None) => None,
-        };
+        let orphan = self.get("orphanDependents").map(|text| text == "true");
+        let propagation = Propagation::choose(self.get("propagationPolicy"), orphan)?;
         Ok(DeleteOptions { propagation, ..DeleteOptions::default() })
     }
 }
 
 /// Reads `dryRun`, whose only value is `All`.
 pub fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, StatusError> {
-    let mut dry = false;
-    for value in values {
-        match value {
-            "" => {}
-            "All" => dry = true,
-            other => {
-                let error = FieldError::not_supported("dryRun", other, &["All"]);
-                return Err(StatusError::invalid("meta.k8s.io", "CreateOptions", "", vec![cause(&error)]));
-            }
-        }
+    let values: Vec<&str> = values.filter(|value| !value.is_empty()).collect();
+    if values.iter().any(|value| *value != "All") {
+        let error = FieldError::not_supported("dryRun", values, &["All"]);
+        return Err(StatusError::invalid("meta.k8s.io", "CreateOptions", "", vec![cause(&error)]));
     }
-    Ok(dry)
+    Ok(!values.is_empty())
 }

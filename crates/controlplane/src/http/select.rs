@@ -53,7 +53,13 @@ impl Selection {
         };
         let mut supported = vec!["metadata.name", "metadata.namespace"];
         supported.extend(resource.selectable_fields.iter().map(String::as_str));
-        fields.check_supported(&supported).map_err(|e| StatusError::bad_request(e.to_string()))?;
+        if let Err(error) = fields.check_supported(&supported) {
+            let unknown = fields.requirements().iter().find(|r| !supported.contains(&r.field.as_str()));
+            return Err(StatusError::bad_request(match unknown {
+                Some(requirement) if resource.custom => format!("field label not supported: {}", requirement.field),
+                _ => error.to_string(),
+            }));
+        }
         let deep =
             fields.requirements().iter().any(|r| !matches!(r.field.as_str(), "metadata.name" | "metadata.namespace"));
         Ok(Self { labels, fields, deep, cluster: None })

@@ -85,7 +85,7 @@ impl WatchRequest {
             (Some(false), None) => Start::Since(u64::MAX),
             (None, None) => Start::Current { marked: false },
         };
-        let timeout = match query.get("timeoutSeconds").and_then(|t| t.parse::<u64>().ok()).filter(|t| *t > 0) {
+        let timeout = match query.integer("timeoutSeconds")?.and_then(|t| u64::try_from(t).ok()).filter(|t| *t > 0) {
             Some(seconds) => Duration::from_secs(seconds),
             None => DEFAULT_TIMEOUT + Duration::from_secs(u64::from(rand::random::<u16>()) * 1800 / 65536),
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apimachinery::apply::{ResetFields, UpdateOptions, track_update};
-use apimachinery::field_path::FieldError;
+use apimachinery::field_path::{FieldError, FieldErrorKind};
 use apimachinery::status::{Cause, Reason, StatusDetails, StatusError};
 use serde_json::Value;
 
@@ -121,9 +121,10 @@ impl Core {
         }
         admission.mutate(&mut object)?;
         let mut errors = metadata::validate(target, &object);
-        errors.extend(resource.schema.validate(&object, None));
+        errors.extend(schema_errors(resource, &object, None));
         errors.extend(admission.validate(&object)?);
-        let warnings = admission.warnings;
+        let mut warnings = admission.warnings;
+        warnings.extend(metadata::finalizer_warnings(resource, None, &object));
         if !errors.is_empty() {
             return Err(target.invalid(errors));
         }
@@ -137,7 +138,7 @@ impl Core {
             return Ok(Outcome { object, created: true, deleted: false, warnings });
         }
         let stored = convert::to_storage(resource, &object);
-        let draft = Draft::new(&stored, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = draft(&stored, resource)?;
         let write = Write {
             table: target.table(),
             key: target.key(),
@@ -209,6 +210,18 @@ impl Core {
     }
 }
 
+/// The most an object may be, as JSON: what a request to etcd may hold.
+const SIZE_LIMIT: usize = 1536 * 1024;
+
+/// The stored form of an object, unless it is too large for one.
+pub(super) fn draft(form: &Value, resource: &Resource) -> Result<Draft, StatusError> {
+    let draft = Draft::new(form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+    match draft.size() > SIZE_LIMIT {
+        true => Err(StatusError::new(500, Reason::Unknown, "etcdserver: request is too large")),
+        false => Ok(draft),
+    }
+}
+
 pub(crate) fn namespace_key(cluster: &str, namespace: &str) -> (TableId, ObjectKey) {
     (TableId::new("", "namespaces"), ObjectKey::new(cluster, "", namespace))
 }
@@ -252,6 +265,13 @@ pub(super) fn set_defaults(resource: &Resource, object: &mut Value, decoded: boo
         crate::registry::builtin::prepare::drop_nulls(resource, object);
         resource.schema.apply_defaults(object);
     }
+}
+
+/// What the schema finds wrong. What `metadata` itself must look like has been looked at by `metadata::validate`.
+pub(super) fn schema_errors(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = resource.schema.validate(object, old);
+    errors.retain(|e| e.kind != FieldErrorKind::Required || !e.field.starts_with("metadata.ownerReferences["));
+    errors
 }
 
 /// What unknown and duplicate fields lead to.

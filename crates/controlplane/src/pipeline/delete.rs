@@ -34,14 +34,8 @@ impl DeleteOptions {
     /// Reads the JSON form; both `propagationPolicy` and the old `orphanDependents` are understood.
     pub fn from_json(value: &Value) -> Result<Self, StatusError> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let propagation = match text("/propagationPolicy").as_deref() {
-            None => match value.get("orphanDependents").and_then(Value::as_bool) {
-                Some(true) => Some(Propagation::Orphan),
-                Some(false) => Some(Propagation::Background),
-                None => None,
-            },
-            Some(policy) => Some(Propagation::parse(policy)?),
-        };
+        let orphan = value.get("orphanDependents").and_then(Value::as_bool);
+        let propagation = Propagation::choose(text("/propagationPolicy").as_deref(), orphan)?;
         Ok(Self {
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
@@ -51,6 +45,21 @@ impl DeleteOptions {
 }
 
 impl Propagation {
+    /// The policy, by its name or by the old `orphanDependents`; not both.
+    pub fn choose(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Self>, StatusError> {
+        match (policy, orphan) {
+            (Some(policy), Some(_)) => {
+                let detail = "orphanDependents and deletionPropagation cannot be both set";
+                let error = apimachinery::field_path::FieldError::invalid("propagationPolicy", policy, detail);
+                Err(StatusError::invalid("meta.k8s.io", "DeleteOptions", "", vec![super::cause(&error)]))
+            }
+            (Some(policy), None) => Self::parse(policy).map(Some),
+            (None, Some(true)) => Ok(Some(Self::Orphan)),
+            (None, Some(false)) => Ok(Some(Self::Background)),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// The name of a policy.
     pub fn parse(policy: &str) -> Result<Self, StatusError> {
         match policy {

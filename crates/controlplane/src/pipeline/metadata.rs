@@ -163,6 +163,13 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = &object["metadata"];
     let name = text(object, "name");
+    // What the server appends makes a name that ends with a dash a good one.
+    let prefix = text(object, "generateName");
+    if !prefix.is_empty() {
+        let whole = prefix.strip_suffix('-').map_or(prefix.to_owned(), |start| format!("{start}a"));
+        let found = name_errors(&target.resource, &whole);
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.generateName", prefix, e)));
+    }
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
     } else {
@@ -187,33 +194,79 @@ pub(crate) fn validate(target: &Target, object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::too_long("metadata.annotations", ANNOTATIONS_LIMIT as u64));
     }
     for (at, finalizer) in finalizers(object).into_iter().enumerate() {
-        let path = format!("metadata.finalizers[{at}]");
-        let known = matches!(finalizer.as_str(), "orphan" | "foregroundDeletion" | "kubernetes");
-        if !known && !finalizer.contains('/') && !finalizer.contains('.') {
-            let detail = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(path, finalizer.as_str(), detail));
-            continue;
-        }
         let found = names::label_key(&finalizer);
-        errors.extend(found.into_iter().map(|e| FieldError::invalid(path.as_str(), finalizer.as_str(), e)));
+        errors.extend(found.into_iter().map(|e| FieldError::invalid("metadata.finalizers", finalizer.as_str(), e)));
+        let free = target.resource.custom || target.resource.group == crate::registry::crd::GROUP;
+        if !free && !finalizer.contains('/') && !is_standard(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{at}]"), finalizer.as_str(), detail));
+        }
     }
-    let owners = metadata.get("ownerReferences").and_then(Value::as_array).into_iter().flatten();
-    let mut controllers = 0;
-    for (at, owner) in owners.enumerate() {
-        for (field, detail) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
-            if owner.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                errors.push(FieldError::invalid(path, "", format!("{detail} must not be empty")));
+    errors.extend(owner_errors(metadata));
+    errors
+}
+
+fn is_standard(finalizer: &str) -> bool {
+    matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes")
+}
+
+/// What is wrong with the owners that an object names.
+fn owner_errors(metadata: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let empty = Vec::new();
+    let owners = metadata.get("ownerReferences").and_then(Value::as_array).unwrap_or(&empty);
+    let mut controllers = Vec::new();
+    for owner in owners {
+        let text = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let mut fail = |field: &str, value: &str, detail: &str| {
+            errors.push(FieldError::invalid(format!("metadata.ownerReferences.{field}"), value, detail));
+        };
+        let version = match api_version.split_once('/') {
+            Some((_, version)) if version.contains('/') => "",
+            Some((_, version)) => version,
+            None => api_version,
+        };
+        if version.is_empty() {
+            fail("apiVersion", api_version, "version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if text(field).is_empty() {
+                fail(field, "", "must not be empty");
             }
         }
-        controllers += usize::from(owner.get("controller") == Some(&Value::Bool(true)));
+        if (api_version, kind) == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid("metadata.ownerReferences", owner.clone(), detail));
+        }
+        if owner.get("controller") == Some(&Value::Bool(true)) {
+            controllers.push(format!("{kind}/{}", text("name")));
+        }
     }
-    if controllers > 1 {
-        let value = metadata["ownerReferences"].clone();
-        let detail = "Only one reference can have Controller set to true";
-        errors.push(FieldError::invalid("metadata.ownerReferences", value, detail));
+    if let [first, second, ..] = controllers.as_slice() {
+        let detail = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {second}"
+        );
+        errors.push(FieldError::invalid("metadata.ownerReferences", Value::Array(owners.clone()), detail));
     }
     errors
+}
+
+/// Custom resources may have any finalizers; those that others could have chosen, too, are worth a word.
+pub(crate) fn finalizer_warnings(resource: &Resource, old: Option<&Value>, object: &Value) -> Vec<String> {
+    if !resource.custom {
+        return Vec::new();
+    }
+    let before = old.map(finalizers).unwrap_or_default();
+    let new = finalizers(object).into_iter().filter(|f| !f.contains('/') && !is_standard(f) && !before.contains(f));
+    new.map(|finalizer| {
+        let path = if finalizer.contains('.') { " including a path (/)" } else { "" };
+        format!(
+            "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+             conflicts with other finalizer writers"
+        )
+    })
+    .collect()
 }
 
 /// Carries over what clients cannot change, and finds what they tried to.
@@ -221,26 +274,33 @@ pub(crate) fn inherit(object: &mut Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let old = old.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
     let metadata = of(object);
-    for field in ["name", "namespace", "uid", "creationTimestamp"] {
+    for field in ["name", "namespace", "uid"] {
         match (metadata.get(field), old.get(field)) {
             (None, Some(was)) => {
                 metadata.insert(field.to_owned(), was.clone());
             }
-            (Some(is), was) if Some(is) != was && !(field == "creationTimestamp" && same_time(is, was)) => {
+            (Some(is), was) if Some(is) != was => {
                 errors.push(FieldError::invalid(format!("metadata.{field}"), is.clone(), "field is immutable"));
             }
             _ => {}
         }
     }
-    for field in ["creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName"]
-    {
+    let deleting = old.contains_key("deletionTimestamp");
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        // Once deletion has begun its time is the server's, whatever a client says.
+        let free = deleting && field == "deletionTimestamp";
+        if let Some(is) = metadata.get(field).filter(|is| !is.is_null() && !free && Some(*is) != old.get(field)) {
+            errors.push(FieldError::invalid(format!("metadata.{field}"), is.clone(), "field is immutable"));
+        }
+    }
+    for field in ["creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         match old.get(field) {
             Some(was) => metadata.insert(field.to_owned(), was.clone()),
             None => metadata.remove(field),
         };
     }
     let was = old.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
-    if old.contains_key("deletionTimestamp") {
+    if deleting {
         let is = metadata.get("finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
         let new: Vec<String> = is.iter().filter(|f| !was.contains(f)).map(Value::to_string).collect();
         if !new.is_empty() {
@@ -252,11 +312,6 @@ pub(crate) fn inherit(object: &mut Value, old: &Value) -> Vec<FieldError> {
         }
     }
     errors
-}
-
-fn same_time(a: &Value, b: Option<&Value>) -> bool {
-    let parse = |v: &Value| v.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
-    b.is_some_and(|b| parse(a).is_some() && parse(a) == parse(b))
 }
 
 /// Whether two objects are the same but for the times in managedFields and the resourceVersion.

@@ -229,6 +229,7 @@ fn decode_patched(
             target.name
         )));
     }
+    check_namespace(target, object)?;
     // A revision that the patch did not name is no precondition.
     if metadata::text(object, "resourceVersion") == metadata::text(current, "resourceVersion") {
         metadata::of(object).remove("resourceVersion");

@@ -4,11 +4,11 @@ use apimachinery::apply::{UpdateOptions, track_update};
 use apimachinery::status::{Reason, StatusError};
 use serde_json::{Map, Value};
 
-use super::create::{check_namespace, decode, reset_fields, set_defaults};
+use super::create::{check_namespace, decode, draft, reset_fields, schema_errors, set_defaults};
 use super::{ATTEMPTS, Body, Context, Outcome, Part, Target, admission, convert, metadata, store_error};
 use crate::core::Core;
 use crate::registry::Resource;
-use crate::store::{Draft, Expect, StoredObject, Write, WriteError};
+use crate::store::{Expect, StoredObject, Write, WriteError};
 
 /// Who keeps account of the fields of a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,10 +137,11 @@ impl Core {
         raise_generation(resource, current, &mut object);
         errors.extend(metadata::validate(target, &object));
         if errors.is_empty() {
-            errors.extend(resource.schema.validate(&object, Some(current)));
+            errors.extend(schema_errors(resource, &object, Some(current)));
             errors.extend(admission.validate(&object)?);
         }
-        let warnings = admission.warnings;
+        let mut warnings = admission.warnings;
+        warnings.extend(metadata::finalizer_warnings(resource, Some(current), &object));
         if !errors.is_empty() {
             return Err(target.invalid(errors));
         }
@@ -170,7 +171,7 @@ impl Core {
     ) -> Result<Option<Value>, StatusError> {
         let resource = &*target.resource;
         let form = convert::to_storage(resource, &object);
-        let draft = Draft::new(&form, convert::schema_mark(resource)).map_err(StatusError::internal)?;
+        let draft = draft(&form, resource)?;
         let write = Write {
             table: target.table(),
             key: target.key(),

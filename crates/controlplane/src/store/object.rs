@@ -88,6 +88,11 @@ pub struct MalformedObject(String);
 const REVISION_FIELD: &[u8] = br#""metadata":{"resourceVersion":""#;
 
 impl Draft {
+    /// How large the object is, as JSON.
+    pub fn size(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
     /// Prepares a JSON object. `metadata.resourceVersion` inside it is ignored. `schema_mark` is remembered.
     pub fn new(object: &Value, schema_mark: u64) -> Result<Self, MalformedObject> {
         let malformed = |what: &str| MalformedObject(what.to_owned());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in tests a panic is the message
 
+mod answers;
 mod crud;
 mod definitions;
 mod harness;

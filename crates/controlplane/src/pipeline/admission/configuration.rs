@@ -8,7 +8,20 @@ use serde_json::{Map, Value};
 /// All values together, in bytes.
 const LIMIT: usize = 1024 * 1024;
 
+/// Built-in types are written without empty maps.
+pub(super) fn drop_empty(object: &mut Value) {
+    let Some(map) = object.as_object_mut() else {
+        return;
+    };
+    for field in ["data", "binaryData"] {
+        if map.get(field).and_then(Value::as_object).is_some_and(Map::is_empty) {
+            map.remove(field);
+        }
+    }
+}
+
 pub(super) fn default_secret(object: &mut Value) {
+    drop_empty(object);
     let Some(map) = object.as_object_mut() else {
         return;
     };
@@ -126,7 +139,7 @@ pub(super) fn validate_config_map(old: Option<&Value>, object: &Value) -> Vec<Fi
         }
     }
     if size > LIMIT {
-        errors.push(FieldError::too_long("", LIMIT as u64));
+        errors.push(FieldError::too_long("[]", LIMIT as u64));
     }
     errors.extend(immutable(old, object, &["data", "binaryData"]));
     errors

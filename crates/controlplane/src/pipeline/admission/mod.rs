@@ -42,6 +42,7 @@ impl Admission<'_> {
     pub fn default(&self, object: &mut Value) {
         match self.kind() {
             ("", "secrets") => configuration::default_secret(object),
+            ("", "configmaps") => configuration::drop_empty(object),
             ("", "services") => service::default(object),
             (crate::registry::crd::GROUP, crate::registry::crd::PLURAL) => crate::registry::crd::default(object),
             (crate::auth::rbac::GROUP, plural) => crate::auth::default(crate::auth::rbac::GROUP, plural, object),
