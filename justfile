@@ -30,7 +30,7 @@ test-clients:
 kubernetes:
     ./scripts/kubernetes
 
-# The scenarios on real API servers on both sides and on one, with a matrix at the end; FILTER plays some of them.
+# The scenarios on real API servers on both sides (installed by the charts) and on one; a matrix ends it. FILTER plays some.
 test-real *FILTER:
     ./scripts/test-real {{FILTER}}
 
@@ -50,6 +50,10 @@ bench:
 bench-real *PARTS: kubernetes
     cargo build --profile dist -p konnector
     KONNECTOR=target/dist/konnector cargo run --release -p benches -- real {{PARTS}}
+
+# The same in a few minutes, as CI shows it: no bars.
+bench-short:
+    ./scripts/performance short
 
 # Write deploy/crds from the Rust types.
 crds:

@@ -54,7 +54,8 @@ pub async fn within<T, F>(patience: Duration, what: &str, mut check: F) -> T
 where
     F: AsyncFnMut() -> Result<T, String>,
 {
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
+    let deadline = began + patience;
     loop {
         match check().await {
             Ok(value) => return value,
@@ -62,7 +63,9 @@ where
                 assert!(Instant::now() < deadline, "not within {} s: {what}; seen last: {seen}", patience.as_secs())
             }
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // What takes longer than a moment is asked for less often: asking costs the API servers more than the waiting gains.
+        let pause = if began.elapsed() < Duration::from_secs(1) { 50 } else { 100 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 }
 

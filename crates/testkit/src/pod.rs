@@ -18,6 +18,9 @@ use crate::install::{established, token_secret};
 use crate::program::Person;
 use crate::site::{Site, core, crds};
 
+/// How long a kubelet waits between asking a program to end and ending it.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// Deployments.
 #[must_use]
 pub fn deployments() -> Resource {
@@ -175,7 +178,7 @@ impl Pod {
     pub async fn stop(mut self) {
         let id = self.child.id().unwrap();
         let _ = Command::new("kill").arg(id.to_string()).status().await;
-        let ended = tokio::time::timeout(Duration::from_secs(20), self.child.wait()).await;
+        let ended = tokio::time::timeout(GRACE, self.child.wait()).await;
         let status = ended.unwrap_or_else(|_| panic!("does not end:\n{}", self.log())).unwrap();
         assert!(status.success(), "ended with {status}:\n{}", self.log());
     }

@@ -1,7 +1,5 @@
 //! Several offerings (S2): a login shows what there is, the page lets one be picked, and so does the terminal.
 
-use std::time::Duration;
-
 use kube_bind::browser::Browser;
 use kube_bind::terminal::Terminal;
 use secrecy::ExposeSecret as _;
@@ -126,7 +124,7 @@ async fn one_is_picked_on_the_page_or_in_the_terminal() {
     let _ = consumer.person.log_in(&url, &world.logins[0]).await.ok();
     let words = [url.as_str(), "--skip-browser"];
     let mut terminal = Terminal::start(consumer.person.command(&words), |_| {}).unwrap();
-    let within = Duration::from_secs(20);
+    let within = testkit::PATIENCE;
     let seen = terminal.expect("Which one? [1-2] ", within).await.unwrap();
     let line = seen.lines().find(|line| line.contains(&first.plural)).unwrap();
     terminal.type_line(line.split('.').next().unwrap()).unwrap();

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use kube_client::api::{Api, FieldManager, Subresource};
 use kube_client::store::ObjectKey;
@@ -16,7 +15,7 @@ async fn start(folder: &Path) -> Child {
     command.args(["dev", "--data-dir"]).arg(folder).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready = tokio::time::timeout(Duration::from_secs(60), async {
+    let ready = tokio::time::timeout(testkit::PATIENCE, async {
         while let Some(line) = lines.next_line().await.unwrap() {
             if line.contains("is ready") {
                 return true;
@@ -77,7 +76,7 @@ async fn a_data_folder_has_one_owner_and_survives_kill_9() {
 
     let pid = again.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-    let status = tokio::time::timeout(Duration::from_secs(15), again.wait()).await.unwrap().unwrap();
+    let status = tokio::time::timeout(testkit::PATIENCE, again.wait()).await.unwrap().unwrap();
     assert!(status.success(), "{status}");
     eventually("the API no longer answers", async || match api.get(&core("configmaps"), &key).await {
         Ok(_) => Err("it answers".to_owned()),

@@ -21,10 +21,10 @@ async fn whoever_cancels_in_the_browser_or_by_ctrl_c_changes_nothing() {
     let words = [url.as_str(), "--skip-browser", "--accept-claims"];
     let before = (picture(&consumer.site).await, picture(&provider.site).await);
 
-    // Ctrl-C while the browser is away: ends at once.
+    // Ctrl-C while the browser is away: ends, and waits for it no longer.
     let typed = Typed::start(&consumer.person, &words).await;
     typed.interrupt().await;
-    let ended = tokio::time::timeout(Duration::from_secs(5), typed.end()).await.unwrap().refused(&[]);
+    let ended = tokio::time::timeout(testkit::PATIENCE, typed.end()).await.unwrap().refused(&[]);
     assert_eq!(ended.stdout, "");
 
     // Consent refused at the login; Back on the bind page; too slow.
@@ -76,14 +76,14 @@ async fn ctrl_c_at_the_question_and_in_the_middle_of_writing_leaves_nothing() {
     let words = [server, "--template", &plural, "--skip-konnector"];
     for answered in [false, true] {
         let mut terminal = Terminal::start(consumer.person.command(&words), |_| {}).unwrap();
-        terminal.expect("Accept? [y,N] ", Duration::from_secs(20)).await.unwrap();
+        terminal.expect("Accept? [y,N] ", testkit::PATIENCE).await.unwrap();
         if answered {
             terminal.type_line("y").unwrap();
             tokio::time::sleep(Duration::from_millis(1500)).await;
         }
         let pid = terminal.pid().to_string();
         assert!(tokio::process::Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
-        let (status, seen) = terminal.end(Duration::from_secs(15)).await.unwrap();
+        let (status, seen) = terminal.end(testkit::PATIENCE).await.unwrap();
         assert!(!status.success(), "{seen}");
         assert!(!seen.contains("Added APIs"), "{seen}");
         assert_eq!(seen.contains("interrupted"), answered, "{seen}");
