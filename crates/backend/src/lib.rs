@@ -122,6 +122,7 @@ pub async fn run(
         allowed_groups: config.oidc.as_ref().map(|oidc| oidc.allowed_groups.clone()).unwrap_or_default(),
         allowed_users: config.oidc.as_ref().map(|oidc| oidc.allowed_users.clone()).unwrap_or_default(),
         resync: config.schema_sync_interval,
+        url: config.external_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
     };
     let controllers = tokio::spawn(control(api, config.lease, issuing, settings, metrics.clone(), shutdown.clone()));
     if let Some(ready) = ready {

@@ -61,6 +61,9 @@ pub const ANNOTATION_TEMPLATE: &str = "kube-bind.io/template";
 /// Annotation on a binding: names of the CRDs of its kinds, separated by commas. What `kubectl get -o wide` shows, for a
 /// printer column has room for one value and not for a list.
 pub const ANNOTATION_RESOURCES: &str = "kube-bind.io/resources";
+/// Annotation on a ClusterBinding: the provider's URL for people, of which a consumer that has only its credential may know
+/// nothing.
+pub const ANNOTATION_PROVIDER_URL: &str = "kube-bind.io/provider-url";
 
 /// Namespace of agent, credentials and Lease at the consumer.
 pub const CONSUMER_NAMESPACE: &str = "kube-bind";
@@ -167,6 +170,10 @@ pub mod reason {
     pub const HEARTBEAT_TIMEOUT: &str = "HeartbeatTimeout";
     /// The agent's clock is ahead of the provider's.
     pub const HEARTBEAT_TIME_DRIFT: &str = "HeartbeatTimeDrift";
+    /// The contract is revoked, and its token may still be believed.
+    pub const REVOKING: &str = "Revoking";
+    /// The contract is revoked, and its token is worth nothing.
+    pub const REVOKED: &str = "Revoked";
     /// Just made.
     pub const PENDING: &str = "Pending";
     /// Another cluster holds this contract.

@@ -3,13 +3,13 @@
 //! In: the ClusterBinding with the agent's heartbeat. Out: condition `Healthy` (and `Ready`), the pin when the provider
 //! approved a hand-over or nobody had it yet, and the end of the credential when the provider revoked it. `Revoked` is said
 //! when no API server believes the token any more, so that whoever waits for it may delete objects without their coming
-//! back; until then it is `Revoking`.
+//! back; until then it is `Revoking`. The provider's URL is noted on it for consumers that have a credential and nothing else.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_bind_api::conditions::{self, Severity};
-use kube_bind_api::constants::{ANNOTATION_IDENTITY, CLUSTER_BINDING, condition, reason};
+use kube_bind_api::constants::{ANNOTATION_IDENTITY, ANNOTATION_PROVIDER_URL, CLUSTER_BINDING, condition, reason};
 use kube_bind_api::{ClusterBinding, ClusterBindingStatus};
 use kube_client::{ObjectKey, Outcome, Subresource};
 use serde_json::json;
@@ -23,10 +23,6 @@ const DRIFT: i64 = 10;
 /// For how many seconds an API server may go on believing a token whose Secret and account are gone: it remembers for ten
 /// what it has found valid.
 const REMEMBERED: i64 = 15;
-/// The contract is revoked, and its token may still be believed.
-const REVOKING: &str = "Revoking";
-/// The contract is revoked, and its token is worth nothing.
-const REVOKED: &str = "Revoked";
 
 /// See the module.
 ///
@@ -64,6 +60,15 @@ pub async fn reconcile(world: &World, namespace: &str) -> Result<Outcome, Troubl
         // The write brings us back here.
         return Ok(Outcome::Done);
     }
+    if let Some(url) = world.settings.url.as_deref()
+        && live["metadata"]["annotations"][ANNOTATION_PROVIDER_URL] != url
+    {
+        let patch = json!({"metadata": {
+            "resourceVersion": live["metadata"]["resourceVersion"], "annotations": {ANNOTATION_PROVIDER_URL: url},
+        }});
+        world.api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
+        return Ok(Outcome::Done);
+    }
     let mut wanted: ClusterBindingStatus = binding.status.clone().unwrap_or_default();
     let again = judge(&mut wanted, revoked.as_deref(), world.now());
     status::write(&world.api, &kind, &live, &wanted).await?;
@@ -89,17 +94,17 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
     let healthy = condition::HEALTHY;
     if let Some(since) = revoked {
         let left = believed_for(list, now);
-        let (reason, message) = match left {
-            0 => (REVOKED, format!("the provider has revoked this contract ({since})")),
+        let (why, message) = match left {
+            0 => (reason::REVOKED, format!("the provider has revoked this contract ({since})")),
             _ => (
-                REVOKING,
+                reason::REVOKING,
                 format!(
                     "the provider has revoked this contract ({since}); its token works for up to {REMEMBERED} s more"
                 ),
             ),
         };
+        conditions::mark_false(list, healthy, Severity::Error, why, &message, now);
         again = (left > 0).then(|| Duration::from_secs(left));
-        conditions::mark_false(list, healthy, Severity::Error, reason, &message, now);
     } else {
         match (heard, interval) {
             (None, _) => {
@@ -143,8 +148,8 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
 fn believed_for(list: &[conditions::Condition], now: Timestamp) -> u64 {
     let said = conditions::get(list, condition::HEALTHY);
     let since = match said.and_then(|said| said.reason.as_deref()) {
-        Some(REVOKED) => return 0,
-        Some(REVOKING) => said.map_or(now, |said| said.last_transition_time.0),
+        Some(reason::REVOKED) => return 0,
+        Some(reason::REVOKING) => said.map_or(now, |said| said.last_transition_time.0),
         _ => now,
     };
     let left = REMEMBERED.saturating_sub(now.as_second().saturating_sub(since.as_second()));
@@ -188,9 +193,9 @@ mod tests {
             let healthy = conditions::get(&status.conditions, condition::HEALTHY).unwrap();
             (healthy.reason.clone().unwrap(), again)
         };
-        assert_eq!(at(100), (REVOKING.to_owned(), Some(Duration::from_secs(15))));
-        assert_eq!(at(110), (REVOKING.to_owned(), Some(Duration::from_secs(5))));
-        assert_eq!(at(115), (REVOKED.to_owned(), None));
-        assert_eq!(at(116), (REVOKED.to_owned(), None));
+        assert_eq!(at(100), (reason::REVOKING.to_owned(), Some(Duration::from_secs(15))));
+        assert_eq!(at(110), (reason::REVOKING.to_owned(), Some(Duration::from_secs(5))));
+        assert_eq!(at(115), (reason::REVOKED.to_owned(), None));
+        assert_eq!(at(116), (reason::REVOKED.to_owned(), None));
     }
 }

@@ -60,6 +60,8 @@ pub struct Settings {
     pub allowed_users: Vec<String>,
     /// How often everything is looked at without a change.
     pub resync: Duration,
+    /// The URL that people use, if it is known.
+    pub url: Option<String>,
 }
 
 /// What is worked on.

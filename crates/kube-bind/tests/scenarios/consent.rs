@@ -110,6 +110,9 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     world.phase(&service.plural, "Connected").await;
     // Twice is once.
     let before = world.consumers[0].site.get(&bindings(), "", &service.plural).await.unwrap();
+    // A credential says nothing about where the provider's pages are; the contract does.
+    let exports = format!("{}/exports", world.providers[0].server);
+    assert_eq!(before["spec"]["reference"]["export"]["url"], exports.as_str());
     let _ = person.bind(&["apiservice", "-f", "-", "--remote-kubeconfig", &remote], &text).await.ok();
     let after = world.consumers[0].site.get(&bindings(), "", &service.plural).await.unwrap();
     assert_eq!(before["spec"], after["spec"]);

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use kube_bind_api::constants::{CONSUMER_NAMESPACE, KUBECONFIG_KEY};
+use kube_bind_api::constants::{ANNOTATION_PROVIDER_URL, CLUSTER_BINDING, CONSUMER_NAMESPACE, KUBECONFIG_KEY};
 
 use crate::args::{ApiserviceArgs, Common};
 use crate::binder::{Bind, Credential};
-use crate::cluster::{Cluster, kinds};
+use crate::cluster::{Cluster, kinds, text};
 use crate::commands::{bind, catalogue};
 use crate::consent::{self, Source};
 use crate::errors::CliError;
 use crate::kubeconfig::{kubeconfig_of, take_export_url};
-use crate::manifest;
+use crate::manifest::{self, Request};
 use crate::print;
 use crate::server::{parse_url, recorded_url};
 
@@ -35,6 +35,12 @@ pub(crate) async fn run(args: ApiserviceArgs, common: &Common) -> Result<(), Cli
     let consumer = Cluster::consumer(common).await?;
     let (credential, noted) = credential(&args, &consumer).await?;
     let url = from_url.map(|text| parse_url(&text).map(|url| recorded_url(&url))).transpose()?.or(noted);
+    let url = match url {
+        // What a binding shows already stays.
+        None if shown(&consumer, &requests).await? => None,
+        None => provider_url(&credential.provider).await,
+        known => known,
+    };
     consent::decide(&mut requests, "The provider", args.consent.accept_claims, Source::File)?;
     let bind = Bind { consumer, credential, requests, url, agent: args.agent };
     bind.check().await?;
@@ -66,6 +72,25 @@ async fn credential(args: &ApiserviceArgs, consumer: &Cluster) -> Result<(Creden
     };
     let secret = secret.filter(|_| args.remote_namespace.is_none());
     Ok((Credential { provider: Cluster::contract(&kubeconfig, &origin).await?, kubeconfig, secret }, noted))
+}
+
+/// Whether there is a binding for one of the requests that says where it came from.
+async fn shown(consumer: &Cluster, requests: &[Request]) -> Result<bool, CliError> {
+    for request in requests {
+        let binding = consumer.get(&kinds::bindings(), "", &request.name).await?;
+        if binding.is_some_and(|binding| !text(&binding, "/spec/reference/export/url").is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Where the provider's offerings are, as it notes in the contract; nothing depends on it but what people see.
+async fn provider_url(provider: &Cluster) -> Option<String> {
+    let contract = provider.get(&kinds::cluster_bindings(), &provider.namespace, CLUSTER_BINDING).await.ok()??;
+    let url = contract.pointer("/metadata/annotations")?.get(ANNOTATION_PROVIDER_URL)?.as_str()?;
+    let url = parse_url(&format!("{}/exports", url.trim_end_matches('/'))).ok()?;
+    Some(recorded_url(&url))
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CliError> {
