@@ -1,6 +1,6 @@
 //! The tables of `docs/performance.md`: `cargo run --release -p benches`, or with a word only one half (`plane`, `sync`);
 //! with `real` the agent between two real API servers, against the floor (further words: `delay`, `rate`, `many`, or `short` for
-//! the first two in a few minutes).
+//! the first two in a few minutes; `birth` for bindings whose objects get their finalizer at birth).
 //!
 //! ```text
 //!   main ──► plane ──► start, creates, watch delivery, logical clusters: a control plane of its own, over HTTPS

@@ -191,15 +191,15 @@ impl Bench {
         Ok(begun.elapsed())
     }
 
-    /// Creates at a steady rate, whatever the answers do.
-    pub async fn delays(&self, prefix: &str, seconds: u32) -> Result<Delays> {
-        let count = RATE * seconds;
+    /// Creates so many a second, whatever the answers do.
+    pub async fn delays(&self, prefix: &str, rate: u32, seconds: u32) -> Result<Delays> {
+        let count = rate * seconds;
         let before = self.near.count();
         let begun = Instant::now() + Duration::from_millis(100);
         let mut tasks = JoinSet::new();
         let mut due = HashMap::new();
         for number in 0..count {
-            let at = begun + Duration::from_secs(1) * number / RATE;
+            let at = begun + Duration::from_secs(1) * number / rate;
             let name = format!("{prefix}-{number}");
             let (object, namespace) = (self.object(&name, number as usize), namespace(number as usize));
             due.insert(name, at);
@@ -224,7 +224,7 @@ impl Bench {
     }
 
     async fn delay(&self, table: &mut Table, where_: &str, prefix: &str) -> Result<()> {
-        let Delays { up, down, whole } = self.delays(prefix, SECONDS).await?;
+        let Delays { up, down, whole } = self.delays(prefix, RATE, SECONDS).await?;
         let how =
             format!("open loop for {SECONDS} s, objects of 2 KB, SQLite on both sides; the operator answers at once");
         table.row(
