@@ -358,7 +358,7 @@ async fn every_right_is_needed_and_none_is_missing() {
     let watched = [&world.consumers[0].site, &world.providers[0].site, &world.providers[1].site];
     let mut witnesses = Vec::new();
     for site in watched {
-        witnesses.push(Witness::start(&site.api).await);
+        witnesses.push(Witness::start(site).await);
     }
     first_half(&mut world, &service, &second, &isolated, &wide).await;
     second_half(&mut world, &service, &second, &isolated, &wide).await;
@@ -373,7 +373,7 @@ async fn every_right_is_needed_and_none_is_missing() {
     let watched = [&world.consumers[0].site, &world.providers[0].site, &world.providers[1].site];
     let records = watched.map(|site| site.record.seen());
     let [consumer, provider, other] =
-        <[_; 3]>::try_from(witnesses.into_iter().map(Witness::rights).zip(records).collect::<Vec<_>>()).unwrap();
+        <[_; 3]>::try_from(witnesses.iter().map(Witness::rights).zip(records).collect::<Vec<_>>()).unwrap();
     let at = |(rights, seen): &(Rights, Seen), who: &dyn Fn(&str) -> bool| compare(rights, seen, who, &plain);
     let mut faults = judge("the agent", &at(&consumer, &is_agent), AGENT);
     let credential = at(&provider, &is_credential).and(at(&other, &is_credential));

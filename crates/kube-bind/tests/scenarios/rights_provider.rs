@@ -154,7 +154,7 @@ async fn what_only_a_providers_day_needs_is_needed() {
         Service::new(75).with_claim(claim("services", "front")).with_claim(claim("serviceaccounts", "worker"));
     let mut world = World::new(super::PROGRAM, service.clone()).await;
     let sites = [&world.consumers[0].site, &world.providers[0].site];
-    let [consumer, provider] = [Witness::start(&sites[0].api).await, Witness::start(&sites[1].api).await];
+    let [consumer, provider] = [Witness::start(sites[0]).await, Witness::start(sites[1]).await];
     let here = &world.consumers[0].site;
     let front = json!({"metadata": {"name": "front", "namespace": "default"}, "spec": {"type": "ExternalName", "externalName": "front.example"}});
     here.apply(&core("services"), &front).await;

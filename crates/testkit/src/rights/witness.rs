@@ -12,9 +12,9 @@ use kube_client::{Delta, Informer, InformerOptions};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::Use;
+use super::{Record, Use};
 use crate::eventually;
-use crate::site::core;
+use crate::site::{Site, core};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const ACCOUNT: &str = "system:serviceaccount:";
@@ -196,12 +196,14 @@ impl History {
 /// Watches Roles, bindings and namespaces.
 pub struct Witness {
     history: Arc<Mutex<History>>,
-    watches: Vec<Informer<Arc<Value>>>,
+    record: Arc<Record>,
+    _watches: Vec<Informer<Arc<Value>>>,
 }
 
 impl Witness {
-    /// Starts to look, with an administrator's hands; returns when all that is there has been seen.
-    pub async fn start(api: &Api) -> Self {
+    /// Starts to look at a site, with an administrator's hands; returns when all that is there has been seen.
+    pub async fn start(site: &Site) -> Self {
+        let api = &site.api;
         let history = Arc::<Mutex<History>>::default();
         let rbac = |plural: &str, kind: &str| Resource::new(RBAC, "v1", plural, kind);
         let kinds = [
@@ -216,14 +218,28 @@ impl Witness {
             if watches.iter().all(Informer::synced) { Ok(()) } else { Err("some are not".to_owned()) }
         })
         .await;
-        Self { history, watches }
+        Self { history, record: site.record.clone(), _watches: watches }
     }
 
-    /// Everything that was granted at some time. Stops looking.
+    /// Everything that was granted so far.
     #[must_use]
-    pub fn rights(self) -> Rights {
-        drop(self.watches);
+    pub fn rights(&self) -> Rights {
         self.history.lock().rights()
+    }
+}
+
+/// A story that stops in the middle may have stopped for want of a right.
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let rights = self.rights();
+        let refusals = self.record.seen().refusals.into_iter();
+        let said = refusals.map(|refusal| (rights.why(&refusal).0, refusal.what)).filter(|(why, _)| !why.excusable());
+        for (why, what) in said.collect::<BTreeSet<_>>() {
+            eprintln!("refused, {}: {what:?}", why.words());
+        }
     }
 }
 
