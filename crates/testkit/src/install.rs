@@ -125,9 +125,11 @@ async fn chart(site: &Site, folder: &Path, name: &str, values: &Value) {
     }
 }
 
+type Objects = Arc<Vec<Value>>;
+
 /// What Helm renders. It is asked once for the same: the agent's values are those of every scenario.
-async fn rendered(folder: &Path, name: &str, values: &Value) -> Arc<Vec<Value>> {
-    static RENDERED: Mutex<BTreeMap<String, Arc<OnceCell<Arc<Vec<Value>>>>>> = Mutex::new(BTreeMap::new());
+async fn rendered(folder: &Path, name: &str, values: &Value) -> Objects {
+    static RENDERED: Mutex<BTreeMap<String, Arc<OnceCell<Objects>>>> = Mutex::new(BTreeMap::new());
     let cell = RENDERED.lock().entry(format!("{name} {values}")).or_default().clone();
     let render = async || {
         std::fs::create_dir_all(folder).unwrap();

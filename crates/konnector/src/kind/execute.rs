@@ -17,7 +17,7 @@ use crate::{
     resources::{self, MANAGER},
     sync::{
         Side,
-        body::{Origin, desired, owned_digest},
+        body::{Origin, desired, owned_digest, without_empty_maps},
         consumer_key,
         decide::{Action, Applied, CONTESTED_AFTER, Obstacle},
         fields,
@@ -30,6 +30,8 @@ use crate::{
 
 /// The same namespace is asked for at most this often.
 const MAPPING_RETRY: Duration = Duration::from_secs(30);
+/// How an API server says that it made a map null.
+const NULL_MAP: &str = "must be of type object: \"null\"";
 /// After so many failures in a row the object says that it is late.
 const TELL_AFTER: u32 = 4;
 /// At most so many objects of a kind say it within [`TELL_WITHIN`]: a provider that fails for all is the binding's to tell.
@@ -192,7 +194,17 @@ impl KindSync {
         if migrate {
             self.migrate(key, &target, uid).await?;
         }
-        let made = self.provider.apply_update_only(&self.config.resource, &target, &body, uid, MANAGER).await?;
+        let apply = |body| self.provider.apply_update_only(&self.config.resource, &target, body, uid, MANAGER);
+        let made = match apply(&body).await {
+            // The answer to a map that we emptied: see `without_empty_maps`.
+            Err(error) if error.class == Class::Invalid && error.message.contains(NULL_MAP) => {
+                let Some(less) = without_empty_maps(&body) else { return Err(error) };
+                apply(&less).await?;
+                self.wrote(Cluster::Provider, Some(key));
+                apply(&body).await?
+            }
+            made => made?,
+        };
         self.wrote(Cluster::Provider, Some(key));
         self.note_applied(key, consumer, &made, revert);
         let revision = made["metadata"]["resourceVersion"].as_str();

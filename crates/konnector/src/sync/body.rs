@@ -70,6 +70,26 @@ pub fn desired(
     body
 }
 
+/// The same without members that are empty maps, if it has any. kube-apiserver (1.36) turns a map that an apply empties into
+/// null, and then refuses the null; a map that is not applied at all goes, and can come back empty with the next apply.
+pub fn without_empty_maps(body: &Value) -> Option<Value> {
+    fn prune(value: &mut Value, changed: &mut bool) {
+        match value {
+            Value::Object(members) => {
+                let before = members.len();
+                members.retain(|_, member| member.as_object().is_none_or(|map| !map.is_empty()));
+                *changed |= members.len() != before;
+                members.values_mut().for_each(|member| prune(member, changed));
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| prune(item, changed)),
+            _ => {}
+        }
+    }
+    let (mut body, mut changed) = (body.clone(), false);
+    prune(&mut body, &mut changed);
+    changed.then_some(body)
+}
+
 /// Digest of what an apply owns: of a body that we would apply, or of the projection of a live object on our fields.
 /// Identity (kind, name) is left out, and so are label and annotation maps that are empty.
 pub fn owned_digest(body: &Value) -> Digest {
@@ -109,5 +129,13 @@ mod tests {
                     "kube-bind.io/cluster-namespace": "c", "kube-bind.io/consumer-namespace": "n",
                     "kube-bind.io/consumer-uid": "u"}}})
         );
+    }
+
+    #[test]
+    fn empty_maps_are_left_out_and_nothing_else() {
+        let body = json!({"spec": {"tags": {}, "deep": [{"er": {}, "kept": {"a": {}}}, {}], "list": [], "none": null}});
+        let less = json!({"spec": {"deep": [{"kept": {}}, {}], "list": [], "none": null}});
+        assert_eq!(without_empty_maps(&body), Some(less));
+        assert_eq!(without_empty_maps(&json!({"spec": {"list": [{}], "a": 1}})), None);
     }
 }

@@ -11,7 +11,8 @@ use testkit::world::World;
 
 #[tokio::test]
 async fn changes_and_removals_travel_up_and_the_providers_own_fields_survive() {
-    let world = World::bound(super::PROGRAM, Service::new(21)).await;
+    let tags = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let world = World::bound(super::PROGRAM, Service::new(21).with_field("tags", tags)).await;
     let service = world.service();
     let here = &world.consumers[0].site;
     let there = &world.providers[0].site;
@@ -38,6 +39,17 @@ async fn changes_and_removals_travel_up_and_the_providers_own_fields_survive() {
     assert_eq!(copy["spec"]["machinery"], "composed-7", "the provider's own field was erased");
     let object = here.get(&service.resource(), "default", "one").await.unwrap();
     assert!(object["spec"]["machinery"].is_null(), "and it was not sent back: {object}");
+    // A map that loses its last entry stays, empty.
+    for tags in [json!({"a": "1"}), json!({"a": null})] {
+        here.patch(&service.resource(), "default", "one", &json!({"spec": {"tags": tags}})).await;
+        let object = here.get(&service.resource(), "default", "one").await.unwrap();
+        eventually("the map arrived", async || {
+            let copy = world.copy(0, "one").await.unwrap_or_default();
+            if copy["spec"]["tags"] == object["spec"]["tags"] { Ok(()) } else { Err(copy["spec"].to_string()) }
+        })
+        .await;
+        assert!(object["spec"]["tags"].is_object(), "{object}");
+    }
     // Drift of what is ours is put back.
     there.patch(&service.resource(), &namespace, "one", &json!({"spec": {"size": 1}})).await;
     eventually("the drift is put back", async || {
