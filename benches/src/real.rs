@@ -1,9 +1,10 @@
 //! Between two real API servers: the agent against the floor (see [`crate::floor`]), turn by turn. Out: rows with ratios.
 //!
 //! Both act on kinds with the same schema, the floor on one that no agent syncs, so that the agent can stay (idle) while
-//! the floor is measured. What the agent does is seen by watches and answered by an operator, which is in its figures;
-//! the floor is told by the answers to its writes.
+//! the floor is measured. What either does is seen by watches of the load generator. The agent's objects are answered by an
+//! operator that hears of them by its watch, which is in the agent's figures; the floor is told by the answers to its writes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -80,12 +81,11 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     let mut watches = JoinSet::new();
     let bench = Bench::start(&world, service.clone(), &mut watches).await?;
     let floor = prepare(&world, &bare, birth).await?;
-    // What the load generator looks at the agent with weighs on the floor too.
-    for site in [&world.consumers[0].site, &world.providers[0].site] {
-        Side::follow(&mut watches, &site.api, &floor.resource, None).await?;
-    }
+    // What the load generator looks at the agent with, it looks at the floor with.
+    let near = Side::follow(&mut watches, &floor.consumer, &floor.resource, None).await?;
+    let far = Side::follow(&mut watches, &floor.provider, &floor.resource, None).await?;
     let turns = if short { FEW } else { TURNS };
-    let mut run = Run { bench, floor, bare, kubeconfig, turns, number: 0 };
+    let mut run = Run { bench, floor, near, far, bare, kubeconfig, turns, number: 0 };
     if wanted("delay") {
         for rate in RATES.into_iter().take(if short { 1 } else { 2 }) {
             run.delays(table, rate).await?;
@@ -147,6 +147,10 @@ pub struct Run {
     pub bench: Bench,
     /// The floor, on a kind of its own.
     pub floor: Floor,
+    /// What the consumer has of that kind.
+    near: Arc<Side>,
+    /// What the provider has.
+    far: Arc<Side>,
     bare: Service,
     /// The agent's.
     pub kubeconfig: std::path::PathBuf,
@@ -233,21 +237,33 @@ impl Run {
     }
 
     async fn floor_delays(&mut self, rate: u32) -> Result<Delays> {
+        until("nothing of the floor is left", LIMIT, || self.near.count() + self.far.count() == 0).await?;
         let prefix = self.prefix();
         let begun = Instant::now() + Duration::from_millis(100);
         let mut tasks = JoinSet::new();
+        let mut due = Vec::new();
         for number in 0..rate * SECONDS {
             let at = begun + Duration::from_secs(1) * number / rate;
-            let object = self.bare(&format!("{prefix}-{number}"), number as usize);
+            let name = format!("{prefix}-{number}");
+            let object = self.bare(&name, number as usize);
+            due.push((name, at));
             sleep_until(at).await;
             let floor = self.floor.clone();
-            tasks.spawn(async move { floor.whole(&object).await.map(|times| (at, times)) });
+            tasks.spawn(async move { floor.whole(&object).await });
         }
-        let mut delays = Delays::default();
         while let Some(done) = tasks.join_next().await {
-            let (due, (present, back)) = done??;
-            delays.up.push(present - due);
-            delays.whole.push(back - due);
+            done??;
+        }
+        until("the watches show all of the floor", LIMIT, || {
+            self.near.answered() == due.len() && self.far.answered() == due.len()
+        })
+        .await?;
+        let mut delays = Delays::default();
+        for (name, due) in due {
+            let present = self.far.get(&name).context("lost")?.first;
+            let back = self.near.get(&name).and_then(|seen| seen.status).context("lost")?;
+            delays.up.push(present.saturating_duration_since(due));
+            delays.whole.push(back.saturating_duration_since(due));
         }
         Ok(delays)
     }
