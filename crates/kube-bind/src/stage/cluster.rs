@@ -26,6 +26,9 @@ pub const BACKEND: &str = "backend";
 const MANAGER: FieldManager = FieldManager("kube-bind-dev");
 const RBAC: &str = "rbac.authorization.k8s.io";
 const PATIENCE: Duration = Duration::from_secs(20);
+/// On the Secret of a token: whose it is, by name and, once it is filled, by uid.
+const OF_NAME: &str = "kubernetes.io/service-account.name";
+const OF_UID: &str = "kubernetes.io/service-account.uid";
 
 /// An administrator at work on one logical cluster.
 pub struct Setup {
@@ -100,7 +103,7 @@ impl Setup {
     /// A Secret for a token that lasts.
     pub async fn account_token(&self, name: &str) -> Result<()> {
         let secret = json!({
-            "metadata": {"name": format!("{name}-token"), "namespace": NAMESPACE, "annotations": {"kubernetes.io/service-account.name": name}},
+            "metadata": {"name": format!("{name}-token"), "namespace": NAMESPACE, "annotations": {OF_NAME: name}},
             "type": "kubernetes.io/service-account-token",
         });
         self.apply("", "v1", "secrets", "Secret", &secret).await
@@ -109,13 +112,27 @@ impl Setup {
     /// The token of a ServiceAccount, once the token controller has written it.
     pub async fn token(&self, namespace: &str, account: &str) -> Result<String> {
         let secrets = Resource::new("", "v1", "secrets", "Secret");
+        let accounts = Resource::new("", "v1", "serviceaccounts", "ServiceAccount");
         let key = ObjectKey::new(namespace, &format!("{account}-token"));
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(secret) = self.api.get_opt(&secrets, &key).await?
                 && let Some(token) = secret.pointer("/data/token").and_then(Value::as_str)
             {
-                return Ok(String::from_utf8(STANDARD.decode(token)?)?);
+                let live = self.api.get_opt(&accounts, &ObjectKey::new(namespace, account)).await?.unwrap_or_default();
+                let of = &secret["metadata"]["annotations"][OF_UID];
+                if of.is_null() || *of == live["metadata"]["uid"] {
+                    return Ok(String::from_utf8(STANDARD.decode(token)?)?);
+                }
+                // Whoever fills such Secrets still knew an earlier account of that name: asked for once more.
+                let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
+                self.api.delete(&secrets, &key, uid).await?;
+                let again = json!({
+                    "apiVersion": "v1", "kind": "Secret", "type": secret["type"],
+                    "metadata": {"name": key.name, "namespace": namespace, "labels": secret["metadata"]["labels"],
+                        "annotations": {OF_NAME: account}},
+                });
+                self.api.create(&secrets, Some(namespace), &again).await?;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
