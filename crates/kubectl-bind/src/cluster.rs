@@ -179,6 +179,17 @@ impl Cluster {
         self.ask(async || self.api.merge_patch(resource, &key, Subresource::Main, patch, MANAGER).await).await
     }
 
+    /// Takes a finalizer off the object as it was read; says whether it was on it.
+    pub(crate) async fn remove_finalizer(
+        &self,
+        resource: &Resource,
+        object: &Value,
+        finalizer: &str,
+    ) -> Result<bool, CliError> {
+        let removed = async || self.api.remove_finalizer(resource, object, finalizer, MANAGER).await;
+        Ok(self.ask(removed).await?.is_some())
+    }
+
     /// Deletes exactly this object; gone or replaced already is as good.
     pub(crate) async fn delete(&self, resource: &Resource, object: &Value) -> Result<(), CliError> {
         let key = ObjectKey::new(text(object, "/metadata/namespace"), text(object, "/metadata/name"));

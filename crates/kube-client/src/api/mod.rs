@@ -114,9 +114,7 @@ impl Api {
 
     /// POSTs an object with a fixed name.
     pub async fn create(&self, resource: &Resource, namespace: Option<&str>, body: &Value) -> Result<Value, ApiError> {
-        let key = ObjectKey::new(namespace.unwrap_or_default(), body["metadata"]["name"].as_str().unwrap_or_default());
-        let path = resource.collection_path(namespace);
-        self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
+        self.post(resource, namespace, body, "").await
     }
 
     /// As [`Self::create`], admitted and validated but not stored.
@@ -126,8 +124,18 @@ impl Api {
         namespace: Option<&str>,
         body: &Value,
     ) -> Result<Value, ApiError> {
+        self.post(resource, namespace, body, "?dryRun=All").await
+    }
+
+    async fn post(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        body: &Value,
+        query: &str,
+    ) -> Result<Value, ApiError> {
         let key = ObjectKey::new(namespace.unwrap_or_default(), body["metadata"]["name"].as_str().unwrap_or_default());
-        let path = format!("{}?dryRun=All", resource.collection_path(namespace));
+        let path = resource.collection_path(namespace) + query;
         self.call("create", resource, &key, Method::POST, &path, Some(body), Some("application/json")).await
     }
 
@@ -176,11 +184,7 @@ impl Api {
         manager: FieldManager,
         subresource: Subresource,
     ) -> Result<Value, ApiError> {
-        let path = format!(
-            "{}?fieldManager={}&force=true",
-            resource.object_path(key.namespace(), &key.name, subresource.path()),
-            encode(manager.0)
-        );
+        let path = patch_path(resource, key, subresource, manager) + "&force=true";
         self.call("apply", resource, key, Method::PATCH, &path, Some(body), Some("application/apply-patch+yaml")).await
     }
 
@@ -193,11 +197,7 @@ impl Api {
         patch: &Value,
         manager: FieldManager,
     ) -> Result<Value, ApiError> {
-        let path = format!(
-            "{}?fieldManager={}",
-            resource.object_path(key.namespace(), &key.name, subresource.path()),
-            encode(manager.0)
-        );
+        let path = patch_path(resource, key, subresource, manager);
         self.call("patch", resource, key, Method::PATCH, &path, Some(patch), Some("application/merge-patch+json")).await
     }
 
@@ -210,11 +210,7 @@ impl Api {
         patch: &Value,
         manager: FieldManager,
     ) -> Result<Value, ApiError> {
-        let path = format!(
-            "{}?fieldManager={}",
-            resource.object_path(key.namespace(), &key.name, subresource.path()),
-            encode(manager.0)
-        );
+        let path = patch_path(resource, key, subresource, manager);
         self.call("patch", resource, key, Method::PATCH, &path, Some(patch), Some("application/json-patch+json"))
             .await
             .map_err(|mut error| {
@@ -440,6 +436,12 @@ impl Api {
             retry_after: None,
         }
     }
+}
+
+/// Where a patch of any form goes.
+fn patch_path(resource: &Resource, key: &ObjectKey, subresource: Subresource, manager: FieldManager) -> String {
+    let object = resource.object_path(key.namespace(), &key.name, subresource.path());
+    format!("{object}?fieldManager={}", encode(manager.0))
 }
 
 /// The finalizers on an object.

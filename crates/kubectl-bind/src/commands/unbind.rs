@@ -100,8 +100,9 @@ async fn tidy(consumer: &Cluster, name: &str, delete_objects: bool, bindings: &[
     let secret = if used { None } else { consumer.get(&kinds::secrets(), CONSUMER_NAMESPACE, name).await? };
     let secret = secret.is_some_and(|secret| is_credential(&secret));
     let mut rights = agent::remove_finalizer_policy(consumer, name).await?;
+    // The binding is gone, so nobody else takes our finalizer off any more.
     for (resource, object) in &objects {
-        rights |= let_go(consumer, resource, object).await?;
+        rights |= consumer.remove_finalizer(resource, object, FINALIZER).await?;
     }
     for (resource, object) in rights::names_of_binding(name) {
         rights |= consumer.get(&resource, "", &object).await?.is_some();
@@ -116,20 +117,6 @@ async fn tidy(consumer: &Cluster, name: &str, delete_objects: bool, bindings: &[
         words.push_str(&format!(" Left behind, no longer synced: {}.", counts(&objects)));
     }
     print::line(&format!("{words}\n"))
-}
-
-/// Takes our finalizer off an object whose binding is gone, if it has it: nobody else does any more.
-async fn let_go(consumer: &Cluster, resource: &Resource, object: &Value) -> Result<bool, CliError> {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    let others: Vec<&Value> = finalizers.into_iter().flatten().filter(|name| *name != FINALIZER).collect();
-    if finalizers.is_none_or(|all| all.len() == others.len()) {
-        return Ok(false);
-    }
-    let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-    let revision = text(object, "/metadata/resourceVersion");
-    let patch = json!({"metadata": {"resourceVersion": revision, "finalizers": others}});
-    consumer.merge_patch(resource, namespace, name, &patch).await?;
-    Ok(true)
 }
 
 /// The kinds of a binding that the consumer's API server serves for it.
