@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -49,8 +49,7 @@ pub struct Writes {
 impl Agent {
     /// Starts it and waits until it holds its Lease and its caches are filled. Its log goes beside the kubeconfig.
     pub async fn start(kubeconfig: &Path) -> Result<Self> {
-        let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
+        let address = testkit::ports::free().to_string();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(kubeconfig.with_extension("log"))?;
         let mut command = match shipped() {
             Some(program) => Command::new(program),

@@ -67,10 +67,8 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     let alone = agent.footprint()?;
     // Finalizers by an admission policy, for the agent's kind; the floor's objects then have them in their create.
     let birth = words.contains(&"birth");
-    let url = format!("{}/kubernetes", world.providers[0].server);
-    let mut flags = vec![url.as_str(), "--skip-browser", "--accept-claims"];
-    flags.extend(birth.then_some("--finalizer-at-birth"));
-    let bound = world.consumers[0].person.bind_in_browser(&flags, &world.logins[0], None).await;
+    let flags: &[&str] = if birth { &["--finalizer-at-birth"] } else { &[] };
+    let bound = world.bind_with(0, 0, flags).await;
     if !bound.success {
         bail!("bind failed: {} {}", bound.stdout, bound.stderr);
     }

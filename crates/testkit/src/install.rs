@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kube_bind::stage::cluster::{BACKEND, NAMESPACE};
+use kube_bind::stage::cluster::{self, BACKEND, NAMESPACE};
 use kube_bind_api::constants::KONNECTOR;
 use kube_client::resource::Resource;
 use parking_lot::Mutex;
@@ -84,14 +84,7 @@ pub(crate) async fn consumer(site: &Site, folder: &Path) -> String {
 
 /// Asks for a token of a ServiceAccount that lasts.
 pub async fn token_secret(site: &Site, namespace: &str, account: &str) {
-    let secret = json!({
-        "metadata": {
-            "name": format!("{account}-token"), "namespace": namespace,
-            "annotations": {"kubernetes.io/service-account.name": account},
-        },
-        "type": "kubernetes.io/service-account-token",
-    });
-    site.apply(&core("secrets"), &secret).await;
+    site.apply(&core("secrets"), &cluster::token_secret(namespace, account)).await;
 }
 
 /// Waits until a CRD is served.

@@ -13,10 +13,10 @@ use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::eventually;
 use crate::install::{established, token_secret};
 use crate::program::Person;
 use crate::site::{Site, core, crds};
+use crate::{eventually, ports};
 
 /// How long a kubelet waits between asking a program to end and ending it.
 const GRACE: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ impl Pod {
         // A pod has an address of its own; here the port is one of the machine's.
         let container = &mut spec["containers"][0];
         let inside = format!(":{}", container["ports"][0]["containerPort"]);
-        let outside = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let outside = ports::free().port();
         container["ports"][0]["containerPort"] = json!(outside);
         for argument in container["args"].as_array_mut().unwrap() {
             *argument = json!(argument.as_str().unwrap().replace(&inside, &format!(":{outside}")));

@@ -304,8 +304,13 @@ impl World {
 
     /// Binds what a provider offers in the consumer, as a person does: browser, login, consent, bind; claims accepted.
     pub async fn bind(&self, consumer: usize, provider: usize) -> Ended {
+        self.bind_with(consumer, provider, &[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn bind_with(&self, consumer: usize, provider: usize, flags: &[&str]) -> Ended {
         let url = format!("{}/kubernetes", self.providers[provider].server);
-        let words = [url.as_str(), "--skip-browser", "--accept-claims"];
+        let words = [&[url.as_str(), "--skip-browser", "--accept-claims"], flags].concat();
         self.consumers[consumer].person.bind_in_browser(&words, &self.logins[0], None).await
     }
 

@@ -102,11 +102,7 @@ impl Setup {
 
     /// A Secret for a token that lasts.
     pub async fn account_token(&self, name: &str) -> Result<()> {
-        let secret = json!({
-            "metadata": {"name": format!("{name}-token"), "namespace": NAMESPACE, "annotations": {OF_NAME: name}},
-            "type": "kubernetes.io/service-account-token",
-        });
-        self.apply("", "v1", "secrets", "Secret", &secret).await
+        self.apply("", "v1", "secrets", "Secret", &token_secret(NAMESPACE, name)).await
     }
 
     /// The token of a ServiceAccount, once the token controller has written it.
@@ -127,12 +123,7 @@ impl Setup {
                 // Whoever fills such Secrets still knew an earlier account of that name: asked for once more.
                 let uid = secret["metadata"]["uid"].as_str().unwrap_or_default();
                 self.api.delete(&secrets, &key, uid).await?;
-                let again = json!({
-                    "apiVersion": "v1", "kind": "Secret", "type": secret["type"],
-                    "metadata": {"name": key.name, "namespace": namespace, "labels": secret["metadata"]["labels"],
-                        "annotations": {OF_NAME: account}},
-                });
-                self.api.create(&secrets, Some(namespace), &again).await?;
+                self.apply("", "v1", "secrets", "Secret", &token_secret(namespace, account)).await?;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -190,6 +181,15 @@ impl Setup {
         self.api.apply(&resource, &key, &object, MANAGER, Subresource::Main).await?;
         Ok(())
     }
+}
+
+/// Asks for a token of a ServiceAccount that lasts.
+#[must_use]
+pub fn token_secret(namespace: &str, account: &str) -> Value {
+    json!({
+        "metadata": {"name": format!("{account}-token"), "namespace": namespace, "annotations": {OF_NAME: account}},
+        "type": "kubernetes.io/service-account-token",
+    })
 }
 
 /// A client with an administrator's kubeconfig.

@@ -12,7 +12,7 @@ use kube_client::api::Api;
 use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use testkit::eventually;
-use testkit::program::{Ended, Person};
+use testkit::program::Person;
 use testkit::service::Service;
 use testkit::site::{Site, bindings, crds};
 use testkit::world::World;
@@ -31,14 +31,8 @@ pub(super) fn policies() -> [Resource; 2] {
 /// A world whose first consumer has bound with `--finalizer-at-birth`.
 async fn bound(service: Service) -> World {
     let world = World::new(super::PROGRAM, service).await;
-    let _ = bind(&world, &["--finalizer-at-birth"]).await.ok();
+    let _ = world.bind_with(0, 0, &["--finalizer-at-birth"]).await.ok();
     world
-}
-
-async fn bind(world: &World, flags: &[&str]) -> Ended {
-    let url = format!("{}/kubernetes", world.providers[0].server);
-    let words = [&[url.as_str(), "--skip-browser", "--accept-claims"], flags].concat();
-    world.consumers[0].person.bind_in_browser(&words, &world.logins[0], None).await
 }
 
 /// How many of the two objects of a binding's policy are there.
@@ -325,7 +319,7 @@ async fn it_is_made_only_when_asked_for_and_kept_by_later_binds() {
     let consumer = &world.consumers[0];
     let here = &consumer.site;
     for (at, (flags, count)) in [(&[][..], 0), (&["--finalizer-at-birth"], 2), (&[], 2)].into_iter().enumerate() {
-        let _ = bind(&world, flags).await.ok();
+        let _ = world.bind_with(0, 0, flags).await.ok();
         assert_eq!(written(here, &binding).await, count, "{flags:?}");
         in_force(here, &service, count == 2).await;
         let object = world.make("default", &format!("made-{at}"), "token").await;
