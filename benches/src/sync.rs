@@ -27,7 +27,7 @@ const SECONDS: u32 = 10;
 pub const NAMESPACES: usize = 10;
 /// Size of an object's spec, roughly, bytes.
 const SIZE: usize = 2048;
-pub const LIMIT: Duration = Duration::from_secs(240);
+pub const LIMIT: Duration = Duration::from_secs(600);
 const WRITERS: usize = 8;
 
 /// Both sides, and who looks at them.

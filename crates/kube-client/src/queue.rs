@@ -1,6 +1,7 @@
 //! A keyed work queue. In: keys from informers (and "later" from reconcilers). Out: keys to workers, each key at most
 //! once at a time. A key that is added again while it is worked on is handed out once more afterwards. Failed keys come
-//! back after an exponential backoff of their own.
+//! back after an exponential backoff of their own. What is looked at because it is there (a first list, everything anew)
+//! waits behind what happens now, so that ten thousand old objects do not delay a new one.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -49,10 +50,24 @@ impl Depth {
     }
 }
 
+/// Of this many keys one comes from those behind, whatever happens meanwhile: they are late, and must not starve.
+const FAIR: u32 = 8;
+
+/// A key that waits for a worker.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    behind: bool,
+    since: Instant,
+}
+
 #[derive(Debug)]
 struct State<K> {
-    ready: VecDeque<(K, Instant)>,
-    queued: HashSet<K>,
+    ready: VecDeque<K>,
+    /// Handed out when `ready` is empty. Keys that have been overtaken since are left in it, and skipped.
+    behind: VecDeque<K>,
+    queued: HashMap<K, Waiting>,
+    /// Keys handed out in a row that were not from behind.
+    ahead: u32,
     /// With the time since which each was due.
     working: HashMap<K, Instant>,
     again: HashSet<K>,
@@ -79,7 +94,9 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         Arc::new(Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                queued: HashSet::new(),
+                behind: VecDeque::new(),
+                queued: HashMap::new(),
+                ahead: 0,
                 working: HashMap::new(),
                 again: HashSet::new(),
                 failures: HashMap::new(),
@@ -102,6 +119,12 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         self.wake.notify_one();
     }
 
+    /// Adds a key behind those that something happens to; [`WorkQueue::add`] lets it overtake.
+    pub fn add_behind(&self, key: K) {
+        self.state.lock().put_behind(key);
+        self.wake.notify_one();
+    }
+
     /// Adds a key after a delay; an earlier due time of the same key wins.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
@@ -111,12 +134,12 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
         self.wake.notify_one();
     }
 
-    /// What made keys fail is over: those that wait for their backoff are handed out now.
+    /// What made keys fail is over: those that wait for their backoff are handed out now, behind what happens meanwhile.
     pub fn hurry(&self) {
         let mut state = self.state.lock();
         let failed: Vec<K> = state.failures.keys().filter(|key| state.due.contains_key(*key)).cloned().collect();
         for key in failed {
-            state.put(key);
+            state.put_behind(key);
         }
         state.quiet_until = None;
         drop(state);
@@ -137,7 +160,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     pub fn depth(&self) -> Depth {
         let state = self.state.lock();
         Depth {
-            ready: state.ready.len(),
+            ready: state.queued.len(),
             working: state.working.len(),
             later: state.later.len(),
             failing: state.failures.len(),
@@ -146,13 +169,13 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 
     /// Keys waiting (not those delayed or being worked on).
     pub fn len(&self) -> usize {
-        self.state.lock().ready.len()
+        self.state.lock().queued.len()
     }
 
     /// True when nothing waits, is delayed, or is being worked on.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.ready.is_empty() && state.later.is_empty() && state.working.is_empty()
+        state.queued.is_empty() && state.later.is_empty() && state.working.is_empty()
     }
 
     /// True when nothing waits to be handed out now.
@@ -169,11 +192,10 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
                 state.promote(now);
                 let quiet = state.quiet_until.filter(|until| *until > now);
                 if quiet.is_none()
-                    && let Some((key, since)) = state.ready.pop_front()
+                    && let Some((key, since)) = state.take()
                 {
-                    state.queued.remove(&key);
                     state.working.insert(key.clone(), since);
-                    if !state.ready.is_empty() {
+                    if !state.queued.is_empty() {
                         self.wake.notify_one();
                     }
                     return key;
@@ -266,18 +288,54 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 
 impl<K: Clone + Eq + Hash> State<K> {
     fn put(&mut self, key: K) {
-        if let Some(at) = self.due.remove(&key) {
-            self.later.remove(&at);
-        }
+        self.forget_due(&key);
         if self.working.contains_key(&key) {
             self.again.insert(key);
-        } else if self.queued.insert(key.clone()) {
-            self.ready.push_back((key, Instant::now()));
+            return;
+        }
+        let waiting = self.queued.entry(key.clone()).or_insert(Waiting { behind: true, since: Instant::now() });
+        if std::mem::take(&mut waiting.behind) {
+            self.ready.push_back(key);
         }
     }
 
+    fn put_behind(&mut self, key: K) {
+        self.forget_due(&key);
+        if self.working.contains_key(&key) {
+            self.again.insert(key);
+        } else if !self.queued.contains_key(&key) {
+            self.queued.insert(key.clone(), Waiting { behind: true, since: Instant::now() });
+            self.behind.push_back(key);
+        }
+    }
+
+    fn forget_due(&mut self, key: &K) {
+        if let Some(at) = self.due.remove(key) {
+            self.later.remove(&at);
+        }
+    }
+
+    /// The next key and since when it is due.
+    fn take(&mut self) -> Option<(K, Instant)> {
+        let turn = self.ahead >= FAIR - 1 || self.ready.is_empty();
+        let key = if turn { self.take_behind() } else { None };
+        self.ahead = if key.is_some() { 0 } else { self.ahead.saturating_add(1) };
+        let key = key.or_else(|| self.ready.pop_front())?;
+        let since = self.queued.remove(&key)?.since;
+        Some((key, since))
+    }
+
+    fn take_behind(&mut self) -> Option<K> {
+        while let Some(key) = self.behind.pop_front() {
+            if self.queued.get(&key).is_some_and(|waiting| waiting.behind) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
     fn put_later(&mut self, key: K, at: Instant) {
-        if self.queued.contains(&key) {
+        if self.queued.contains_key(&key) {
             return;
         }
         match self.due.get(&key) {
@@ -426,6 +484,39 @@ mod tests {
         q.finish(key, Outcome::Retry);
         assert_eq!(q.depth(), Depth { ready: 1, working: 0, later: 2, failing: 1 });
         assert_eq!(q.depth().unsettled(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_now_overtakes_what_is_only_there() {
+        let q = queue();
+        q.add_behind("a");
+        q.add_behind("b");
+        q.add_behind("c");
+        q.add("new");
+        q.add("b");
+        assert_eq!(q.depth().ready, 4);
+        for expected in ["new", "b", "a", "c"] {
+            let key = q.next().await;
+            assert_eq!(key, expected);
+            q.finish(key, Outcome::Done);
+        }
+        assert!(q.is_idle(), "what was overtaken is not handed out a second time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_behind_does_not_starve() {
+        let q: Arc<WorkQueue<u32>> = WorkQueue::new(Duration::from_millis(100), Duration::from_secs(10));
+        for key in 0..100 {
+            q.add_behind(key);
+            q.add(1000 + key);
+        }
+        let mut behind = 0;
+        for _ in 0..80 {
+            let key = q.next().await;
+            behind += usize::from(key < 1000);
+            q.finish(key, Outcome::Done);
+        }
+        assert_eq!(behind, 10);
     }
 
     #[tokio::test(start_paused = true)]

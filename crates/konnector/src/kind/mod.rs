@@ -19,7 +19,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -308,11 +308,11 @@ impl KindSync {
         Some(target.namespace.unwrap_or_default())
     }
 
-    /// Looks at every object again.
+    /// Looks at every object again, behind what happens meanwhile.
     pub fn requeue_all(&self) {
         if let Some(objects) = self.objects.read().as_ref() {
             for key in objects.store().keys() {
-                self.queue.add(key);
+                self.queue.add_behind(key);
             }
         }
     }
@@ -320,7 +320,7 @@ impl KindSync {
     fn requeue_namespace(&self, namespace: &str) {
         if let Some(objects) = self.objects.read().as_ref() {
             for key in objects.store().keys_in(namespace) {
-                self.queue.add(key);
+                self.queue.add_behind(key);
             }
         }
     }
@@ -331,6 +331,7 @@ impl KindSync {
             let weak = weak.clone();
             move |object: &Arc<Value>| Ok(Packed::new(&weak.upgrade().ok_or("stopped")?.summarise(object)))
         };
+        let listed = AtomicBool::new(false);
         let handler = move |delta: &Delta<Packed<ConsumerSummary>>| {
             let Some(this) = weak.upgrade() else { return };
             match delta {
@@ -338,7 +339,7 @@ impl KindSync {
                     this.bodies.put_consumer(key, new.revision.to_string(), body);
                     let (old, new) = (old.as_ref().map(|old| old.summary.unpack()), new.summary.unpack());
                     (this.references)(&consumer_key(key), old.as_ref(), Some(&new));
-                    this.queue.add(key.clone());
+                    this.enqueue(key.clone(), &listed);
                     this.tell_lost_references(key, &new, body);
                 }
                 Delta::Removed { key, last, .. } => {
@@ -348,7 +349,7 @@ impl KindSync {
                     this.bodies.forget(key);
                     (this.references)(&consumer_key(key), Some(&last.summary.unpack()), None);
                 }
-                Delta::Synced => {}
+                Delta::Synced => listed.store(true, Ordering::Relaxed),
             }
         };
         Informer::start(
@@ -359,6 +360,15 @@ impl KindSync {
             Arc::new(project),
             Arc::new(handler),
         )
+    }
+
+    /// What a first list shows was there before: it waits behind what happens now.
+    fn enqueue(&self, key: ObjectKey, listed: &AtomicBool) {
+        if listed.load(Ordering::Relaxed) {
+            self.queue.add(key);
+        } else {
+            self.queue.add_behind(key);
+        }
     }
 
     /// What is kept of a consumer's object.
@@ -419,6 +429,7 @@ impl KindSync {
         let handler = {
             let weak = Arc::downgrade(self);
             let namespace = namespace.to_owned();
+            let listed = AtomicBool::new(false);
             move |delta: &Delta<Packed<ProviderSummary>>| {
                 let Some(this) = weak.upgrade() else { return };
                 match delta {
@@ -426,7 +437,7 @@ impl KindSync {
                         if let Some(consumer) = this.to_consumer(key) {
                             let consumer = consumer_object(&consumer);
                             this.bodies.put_provider(&consumer, new.revision.to_string(), body);
-                            this.queue.add(consumer);
+                            this.enqueue(consumer, &listed);
                         }
                     }
                     Delta::Removed { key, .. } => {
@@ -435,6 +446,7 @@ impl KindSync {
                         }
                     }
                     Delta::Synced => {
+                        listed.store(true, Ordering::Relaxed);
                         let consumer = this.namespaces.read().consumer(&namespace).map(str::to_owned);
                         match consumer {
                             Some(consumer) => this.requeue_namespace(&consumer),

@@ -1,14 +1,16 @@
 //! The data folder: one owner at a time, private, and gone afterwards if it is a temporary one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use controlplane::server::DataDir;
+use tempfile::TempDir;
 
 /// A data folder that this process owns.
 pub struct Folder {
     data: DataDir,
-    temporary: bool,
+    /// Removed when dropped.
+    temporary: Option<TempDir>,
 }
 
 impl Folder {
@@ -17,12 +19,12 @@ impl Folder {
     /// # Errors
     /// When another process has it, or it cannot be written.
     pub fn open(path: Option<&Path>) -> Result<Self> {
-        let temporary = path.is_none();
-        let path = match path {
-            Some(path) => std::path::absolute(path).with_context(|| format!("the data folder {}", path.display()))?,
-            None => temporary_path(),
+        let Some(path) = path else {
+            let temporary = tempfile::Builder::new().prefix("kube-bind-").tempdir().context("a temporary folder")?;
+            return Ok(Self { data: DataDir::open(temporary.path())?, temporary: Some(temporary) });
         };
-        Ok(Self { data: DataDir::open(&path)?, temporary })
+        let path = std::path::absolute(path).with_context(|| format!("the data folder {}", path.display()))?;
+        Ok(Self { data: DataDir::open(&path)?, temporary: None })
     }
 
     /// Where it is.
@@ -34,7 +36,7 @@ impl Folder {
     /// Whether it goes with the process.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        self.temporary
+        self.temporary.is_some()
     }
 
     pub(super) fn read(&self, name: &str) -> Result<Option<String>> {
@@ -47,13 +49,10 @@ impl Folder {
 
     /// Gives it back; removes it if it is temporary.
     pub fn close(self) {
-        if self.temporary {
-            let _ = std::fs::remove_dir_all(self.data.path());
+        drop(self.data);
+        if let Some(temporary) = self.temporary {
+            // What is left of it lies in the system's temporary folder.
+            let _ = temporary.close();
         }
     }
-}
-
-fn temporary_path() -> PathBuf {
-    let unique: String = rand::random::<[u8; 6]>().iter().map(|byte| format!("{byte:02x}")).collect();
-    std::env::temp_dir().join(format!("kube-bind-{unique}"))
 }

@@ -147,3 +147,34 @@ async fn nothing_is_written_at_rest_nor_after_a_restart() {
     assert_eq!(revisions(&world).await, before, "after a restart of the agent");
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_new_object_does_not_wait_for_those_that_were_there_before() {
+    const BEFORE: usize = 200;
+    let mut world = World::bound(super::PROGRAM, Service::new(26)).await;
+    world.make("default", "first", "token-first").await;
+    world.consumer().stop_agent().await;
+    let service = world.service();
+    for number in 0..BEFORE {
+        let object = service.object("default", &format!("old{number}"), "unused");
+        world.consumers[0].site.apply(&service.resource(), &object).await;
+    }
+    world.consumer().start_agent().await;
+    let copies = async || world.providers[0].site.list(&service.resource()).await.len();
+    eventually("the agent has begun", async || if copies().await > 1 { Ok(()) } else { Err("nothing yet".to_owned()) })
+        .await;
+    world.consumers[0].site.apply(&service.resource(), &service.object("default", "new", "unused")).await;
+    let others = eventually("the new one is there", async || match world.copy(0, "new").await {
+        Some(_) => Ok(copies().await),
+        None => Err(format!("{} others", copies().await)),
+    })
+    .await;
+    // Several are worked on at once, so the last of a queue is not the last to arrive.
+    assert!(others < BEFORE * 3 / 4, "the new one came after {others} others");
+    eventually("the others come too", async || {
+        let there = copies().await;
+        if there == BEFORE + 2 { Ok(()) } else { Err(format!("{there} of {}", BEFORE + 2)) }
+    })
+    .await;
+    world.end().await;
+}
