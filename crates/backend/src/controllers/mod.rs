@@ -124,6 +124,8 @@ pub struct World {
     pub claimed: claimed::Watches,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Held while a request is granted: whether a kind is taken is decided by one request at a time.
+    pub granting: tokio::sync::Mutex<()>,
     /// The current time.
     pub clock: fn() -> Timestamp,
 }
@@ -271,6 +273,7 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Me
         crds: crds.store().clone(),
         claimed: claimed::Watches::new(api, queue.clone(), mapped.store().clone()),
         metrics: metrics.clone(),
+        granting: tokio::sync::Mutex::default(),
         clock: Timestamp::now,
     });
     let caches = [

@@ -18,9 +18,9 @@ use kube_bind_api::constants::{
 };
 use kube_bind_api::{
     APIServiceExport, APIServiceExportRequest, APIServiceExportRequestStatus, APIServiceExportSpec,
-    APIServiceNamespace, BoundSchema, BoundSchemaSpec, Isolation, RequestPhase, Scope,
+    APIServiceNamespace, BoundSchema, BoundSchemaSpec, GroupResource, Isolation, RequestPhase, Scope,
 };
-use kube_client::{Class, ObjectKey, Outcome, Subresource};
+use kube_client::{Class, ListQuery, ObjectKey, Outcome, Subresource};
 use serde_json::{Value, json};
 
 use super::schemas::{self, Made, Place};
@@ -162,6 +162,15 @@ async fn grant(
         return Ok(Err(refuse("ContractTerminating", "this contract is being removed")));
     }
     let Plan { offering, schemas } = schemas;
+    // From the look at who has a kind until it is taken nobody else looks, and what is looked at is the API server's.
+    let _granting = world.granting.lock().await;
+    let taken = match neighbours(world, key, &schemas).await? {
+        Ok(()) => alone(world, key, &schemas, offering).await?,
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = taken {
+        return Ok(Err(refusal));
+    }
     for spec in &schemas {
         if let Err(refusal) = publish(world, key, spec).await? {
             return Ok(Err(refusal));
@@ -271,15 +280,51 @@ fn plan<'a>(
             "the requested resources are partly cluster-scoped and partly namespaced; request them separately",
         ));
     }
-    alone(world, key, &schemas, offering)?;
     Ok(Plan { offering, schemas })
+}
+
+/// Whether an export lists a kind.
+fn lists(export: &Value, kind: &GroupResource) -> bool {
+    let resources = export["spec"]["resources"].as_array();
+    resources
+        .into_iter()
+        .flatten()
+        .any(|resource| resource["group"] == kind.group.as_str() && resource["resource"] == kind.resource.as_str())
+}
+
+/// A contract has a kind once. Exports that go are waited for where their schemas are.
+async fn neighbours(
+    world: &World,
+    key: &ObjectKey,
+    schemas: &[BoundSchemaSpec],
+) -> Result<Result<(), Refusal>, Trouble> {
+    let here = ListQuery::namespace(&key.namespace);
+    for export in world.api.list(&resources::of::<APIServiceExport>(), &here).await? {
+        let name = export["metadata"]["name"].as_str().unwrap_or_default();
+        if name == key.name || is_ending(&export) {
+            continue;
+        }
+        if let Some(spec) = schemas.iter().find(|spec| lists(&export, &spec.group_resource())) {
+            return Ok(Err(already(&spec.group_resource().crd_name(), name)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn already(kind: &str, export: &str) -> Refusal {
+    refuse("AlreadyExported", format!("{kind} is exported to this consumer already, as {export}; bind it once"))
 }
 
 /// RBAC cannot fence unmapped namespaces and prefixed names, so these kinds are for one consumer, unless the provider
 /// shares them on purpose (`design/architecture.md` §6, Isolation).
-fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: &Offering) -> Result<(), Refusal> {
+async fn alone(
+    world: &World,
+    key: &ObjectKey,
+    schemas: &[BoundSchemaSpec],
+    offering: &Offering,
+) -> Result<Result<(), Refusal>, Trouble> {
     if offering.template.spec.shared_cluster_scope == Some(true) {
-        return Ok(());
+        return Ok(Ok(()));
     }
     let isolation = world.issuing.isolation;
     let unfenced: Vec<_> = schemas
@@ -290,22 +335,17 @@ fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: 
         .map(BoundSchemaSpec::group_resource)
         .collect();
     if unfenced.is_empty() {
-        return Ok(());
+        return Ok(Ok(()));
     }
-    let other =
-        world.exports.all().into_iter().filter(|(other, _)| other.namespace != key.namespace).find(|(_, entry)| {
-            let resources = entry.summary["spec"]["resources"].as_array().cloned().unwrap_or_default();
-            isolation == Isolation::None
-                || resources.iter().any(|resource| {
-                    unfenced.iter().any(|own| {
-                        resource["group"] == own.group.as_str() && resource["resource"] == own.resource.as_str()
-                    })
-                })
-        });
-    match other {
+    let everywhere = world.api.list(&resources::of::<APIServiceExport>(), &ListQuery::default()).await?;
+    let other = everywhere
+        .iter()
+        .filter(|export| export["metadata"]["namespace"] != key.namespace.as_str())
+        .find(|export| isolation == Isolation::None || unfenced.iter().any(|kind| lists(export, kind)));
+    Ok(match other {
         None => Ok(()),
         Some(_) => {
-            let names: Vec<String> = unfenced.iter().map(kube_bind_api::GroupResource::crd_name).collect();
+            let names: Vec<String> = unfenced.iter().map(GroupResource::crd_name).collect();
             let names = names.join(", ");
             let cluster_scoped = schemas.iter().any(|spec| spec.scope == Scope::Cluster);
             let (what, mend) = match unfenced.first() {
@@ -325,7 +365,7 @@ fn alone(world: &World, key: &ObjectKey, schemas: &[BoundSchemaSpec], offering: 
                 ),
             ))
         }
-    }
+    })
 }
 
 /// Publishes the schema in the contract as the provider has it now. What another export of the contract publishes is
@@ -349,8 +389,7 @@ async fn publish(world: &World, key: &ObjectKey, spec: &BoundSchemaSpec) -> Resu
         }
         Place::Held { export, .. } if export == key.name => return Ok(Ok(())),
         Place::Held { export, .. } => {
-            let message = format!("{name} is exported to this consumer already, as {export}; bind it once");
-            return Ok(Err(refuse("AlreadyExported", message)));
+            return Ok(Err(already(&name, &export)));
         }
         Place::Ending(what) => return Ok(Err(waits("SchemaTerminating", &what))),
     }

@@ -2,7 +2,7 @@
 
 use contract::rbac;
 use kube_bind_api::{APIServiceExport, APIServiceExportRequest, BoundSchema, Isolation};
-use kube_client::ObjectKey;
+use kube_client::{ListQuery, ObjectKey};
 use serde_json::json;
 
 use crate::provider::{Provider, apply, eventually, of, resource};
@@ -27,6 +27,57 @@ async fn unfenced_isolation_is_for_one_consumer() {
         (live["status"]["phase"] == "Succeeded").then_some(())
     })
     .await;
+}
+
+/// Whether a kind is taken is decided by one request at a time, whatever the caches of the backend know by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_requests_at_the_same_moment_one_is_granted() {
+    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
+        return println!("skipped: other tests are consumers of the same API server");
+    }
+    let provider = Provider::start(Isolation::None).await;
+    let mut consumers = Vec::new();
+    for number in 0..4 {
+        consumers.push(provider.contract(&format!("consumer{number}"), &format!("uid-{number}")).await);
+    }
+    let plural = provider.kind().resource;
+    futures::future::join_all(consumers.iter().map(|consumer| consumer.request(&provider, &plural))).await;
+    let mut granted = Vec::new();
+    for consumer in &consumers {
+        let status = consumer.phase(&provider).await;
+        match status["phase"] == "Succeeded" {
+            true => granted.push(consumer),
+            false => {
+                assert!(status["terminalMessage"].as_str().unwrap().contains("used by another consumer"), "{status}")
+            }
+        }
+    }
+    let exports = provider.admin.list(&of::<APIServiceExport>(), &ListQuery::default()).await.unwrap();
+    assert_eq!((granted.len(), exports.len()), (1, 1));
+}
+
+/// A contract has a kind once, under one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_names_at_the_same_moment_one_is_granted() {
+    let provider = Provider::start(Isolation::Prefixed).await;
+    let alice = provider.contract("alice", "uid-a").await;
+    let names = ["one", "two", "three", "four"];
+    futures::future::join_all(names.iter().map(|name| alice.request_as(&provider, name))).await;
+    let mut granted = 0;
+    for name in names {
+        let key = ObjectKey::new(&alice.namespace, name);
+        let status = eventually(&format!("{name} is answered"), || async {
+            let live = alice.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
+            matches!(live["status"]["phase"].as_str(), Some("Succeeded" | "Failed")).then(|| live["status"].clone())
+        })
+        .await;
+        match status["phase"] == "Succeeded" {
+            true => granted += 1,
+            false => assert!(status["terminalMessage"].as_str().unwrap().contains("bind it once"), "{status}"),
+        }
+    }
+    let exports = alice.api.list(&of::<APIServiceExport>(), &ListQuery::namespace(&alice.namespace)).await.unwrap();
+    assert_eq!((granted, exports.len()), (1, 1));
 }
 
 /// Isolation `Namespaced`: cluster-scoped for the consumer, in the contract namespace at the provider.
