@@ -129,7 +129,7 @@ pub(crate) async fn ensure(changes: &mut Changes, consumer: &Cluster, args: &Age
         }
     }
     let mut notes = plan.notes;
-    notes.extend(look.served.note());
+    notes.extend(look.served.notes());
     let mut installed = false;
     let deploy = if plan.newer.is_some() { None } else { look.deploy(args) };
     match deploy {

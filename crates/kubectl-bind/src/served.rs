@@ -9,6 +9,8 @@ use crate::errors::CliError;
 const CRDS: &str = "apiextensions.k8s.io/v1";
 const ADMISSION: &str = "admissionregistration.k8s.io/v1";
 const APPS: &str = "apps/v1";
+/// The minor version since which rules in schemas are checked.
+const RULES: u32 = 25;
 
 /// Which of the kinds that not every API server has are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +62,29 @@ impl Served {
     }
 
     /// What works without, but is not the same.
-    pub(crate) fn note(&self) -> Option<String> {
-        (!self.policies).then(|| {
-            format!(
-                "The API server ({}) has no ValidatingAdmissionPolicy (Kubernetes 1.30 has): the agent is held to its rights \
-                 by RBAC alone, which cannot say \"only what it made itself\". Everything else works.",
-                self.version
-            )
-        })
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let version = &self.version;
+        let mut notes = Vec::new();
+        if !self.policies {
+            notes.push(format!(
+                "The API server ({version}) has no ValidatingAdmissionPolicy (Kubernetes 1.30 has): the agent is held to its \
+                 rights by RBAC alone, which cannot say \"only what it made itself\". Everything else works."
+            ));
+        }
+        if self.minor().is_some_and(|minor| minor < RULES) {
+            notes.push(format!(
+                "The API server ({version}) does not check the rules of a schema (x-kubernetes-validations, Kubernetes \
+                 1.{RULES} does): what breaks one of the provider's is taken here, refused by the provider, and told by the \
+                 object's condition Synced."
+            ));
+        }
+        notes
+    }
+
+    /// `v1.20.15` is 20. Not all who speak this protocol are Kubernetes, so it says what is only to be told, not done.
+    fn minor(&self) -> Option<u32> {
+        let minor = self.version.strip_prefix("v1.")?.split('.').next()?;
+        minor.parse().ok()
     }
 }
 
@@ -105,7 +122,7 @@ mod tests {
         let served = Served::read(Some(&version("v1.36.3")), Some(&crds), Some(&admission), Some(&apps));
         assert!(served.policies && served.births && served.deployments);
         assert!(served.enough("https://c").is_ok());
-        assert_eq!(served.note(), None);
+        assert_eq!(served.notes(), [""; 0]);
     }
 
     #[test]
@@ -118,7 +135,11 @@ mod tests {
                 Served::read(Some(&version(name)), Some(&crds), Some(&admission), Some(&list(&["deployments"])));
             assert!(served.enough("https://c").is_ok());
             assert!(!served.policies && served.deployments);
-            let note = served.note().unwrap();
+            let notes = served.notes();
+            let note = &notes[0];
+            assert_eq!(notes.len(), if name == "v1.20.15" { 2 } else { 1 }, "{notes:?}");
+            assert!(notes.iter().all(|note| note.contains(name)), "{notes:?}");
+            assert!(notes.get(1).is_none_or(|note| note.contains("x-kubernetes-validations")), "{notes:?}");
             assert!(note.contains(name) && note.contains("ValidatingAdmissionPolicy"), "{note}");
         }
         // A policy without what puts it in force is of no use.
@@ -137,6 +158,6 @@ mod tests {
     fn a_control_plane_without_pods_is_known_by_its_missing_deployments() {
         let served = Served::read(None, Some(&list(&["customresourcedefinitions"])), None, None);
         assert!(!served.deployments);
-        assert!(served.note().unwrap().contains("unknown version"));
+        assert!(served.notes()[0].contains("unknown version"));
     }
 }

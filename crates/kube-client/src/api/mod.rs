@@ -6,6 +6,7 @@
 //! where nothing is. So nothing foreign is taken over and nothing deleted comes back.
 
 mod read;
+mod undeclared;
 
 pub use self::read::{Frame, ListQuery, Listed, Page};
 
@@ -175,7 +176,8 @@ impl Api {
         })
     }
 
-    /// Forced server-side apply as is (an upsert). Callers outside of the two forms above must have a reason.
+    /// Forced server-side apply as is (an upsert). Callers outside of the two forms above must have a reason. What an old
+    /// API server does not know in a CRD is left out, and the log says so.
     pub async fn apply(
         &self,
         resource: &Resource,
@@ -185,7 +187,22 @@ impl Api {
         subresource: Subresource,
     ) -> Result<Value, ApiError> {
         let path = patch_path(resource, key, subresource, manager) + "&force=true";
-        self.call("apply", resource, key, Method::PATCH, &path, Some(body), Some("application/apply-patch+yaml")).await
+        let apply = async |body: &Value| {
+            let content = Some("application/apply-patch+yaml");
+            self.call("apply", resource, key, Method::PATCH, &path, Some(body), content).await
+        };
+        let error = match apply(body).await {
+            Err(error) if resource.group == "apiextensions.k8s.io" => error,
+            answer => return answer,
+        };
+        let Some((body, fields)) = undeclared::without(&error.message, body) else { return Err(error) };
+        let answer = apply(&body).await?;
+        tracing::warn!(
+            side = self.side(), crd = %key, fields = fields.join(", "),
+            "the API server is too old for these fields of the CRD: it is applied without them, and what they check is not \
+             checked there (rules, x-kubernetes-validations, need Kubernetes 1.25)"
+        );
+        Ok(answer)
     }
 
     /// JSON merge patch (RFC 7386). `metadata.uid`/`metadata.resourceVersion` in the patch are preconditions (409).

@@ -17,6 +17,16 @@ pub struct Binaries {
     pub controller_manager: PathBuf,
 }
 
+impl Binaries {
+    /// The minor version of kube-controller-manager, as it says itself: flags differ between versions.
+    pub(super) fn minor(&self) -> u32 {
+        let output = std::process::Command::new(&self.controller_manager).arg("--version").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let minor = said.split('.').nth(1).and_then(|minor| minor.parse().ok());
+        minor.unwrap_or_else(|| panic!("kube-controller-manager --version says no version: {said:?}"))
+    }
+}
+
 /// The programs, if they are there. Otherwise says once how to get them.
 ///
 /// # Panics

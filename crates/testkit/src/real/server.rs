@@ -19,6 +19,9 @@ const TAKEN: &str = "address already in use";
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
 serviceaccount-token-controller,clusterrole-aggregation-controller,root-ca-certificate-publisher-controller,\
 validatingadmissionpolicy-status-controller";
+/// The same before Kubernetes 1.28, where controllers had shorter names (and 1.30, where there were no policies).
+const CONTROLLERS_1_27: &str = "namespace,garbagecollector,serviceaccount,serviceaccount-token,clusterrole-aggregation,\
+root-ca-cert-publisher";
 /// Who asks for what, but for the servers themselves and administrators. What gives rights is told with its content.
 const AUDIT: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -295,9 +298,14 @@ impl Kubernetes {
             }}],
         }));
         std::fs::write(self.folder.join("controllers.kubeconfig"), text).unwrap();
-        let flags = [
+        let minor = self.binaries.minor();
+        let controllers = match minor {
+            ..28 => CONTROLLERS_1_27,
+            28.. => CONTROLLERS,
+        };
+        let mut flags = vec![
             format!("--kubeconfig={}", file("controllers.kubeconfig")),
-            format!("--controllers={CONTROLLERS}"),
+            format!("--controllers={controllers}"),
             format!("--root-ca-file={}", file("ca.crt")),
             format!("--service-account-private-key-file={}", file("accounts.key")),
             // Each controller has rights of its own; the common account has hardly any.
@@ -308,6 +316,10 @@ impl Kubernetes {
             "--kube-api-burst=500".to_owned(),
             "--profiling=false".to_owned(),
         ];
+        if minor < 24 {
+            // The port without TLS, which is 10252 for everybody otherwise.
+            flags.push("--port=0".to_owned());
+        }
         let log = self.folder.join("kube-controller-manager.log");
         self.controllers = Some(Process::start(&self.binaries.controller_manager, &flags, &log, None));
         self.settled().await;
