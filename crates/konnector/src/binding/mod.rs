@@ -8,16 +8,13 @@
 mod crd;
 mod facts;
 mod remote;
+mod state;
 mod unbind;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apimachinery::schema::Structural;
-use contract::{Claim, Consent, Mapping, NamespaceMap, Strategy};
+use contract::{Claim, Consent, Mapping, Strategy};
 use kube_bind_api::{
     APIServiceBinding, APIServiceExport, BindingPhase, BoundResource, BoundSchema, ExportedResource, GroupResource,
     Severity,
@@ -26,7 +23,11 @@ use kube_bind_api::{
 use kube_client::{ApiError, Class, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-pub use self::facts::{Facts, Problem, write_status};
+use self::state::RunningKind;
+pub use self::{
+    facts::{Facts, Problem, write_status},
+    state::BindingState,
+};
 use crate::{
     claims::ClaimSync,
     kind::{KindConfig, KindSync, Standing},
@@ -44,77 +45,6 @@ const RECHECK: Duration = Duration::from_secs(30);
 
 /// A step that fails this many times in a row is told in the status; before, it may be an accident of the moment.
 const TELL_AFTER: u32 = 3;
-
-/// What runs for one binding.
-#[derive(Default)]
-pub struct BindingState {
-    kinds: HashMap<String, RunningKind>,
-    claims: Option<Arc<ClaimSync>>,
-    crds: HashMap<String, crd::Written>,
-    /// Passes in a row that could not be finished.
-    failed: u32,
-    /// A watch was in trouble when it was last asked.
-    troubled: bool,
-    /// CRDs that the export asks for, whether we may write them or not.
-    wanted: BTreeSet<String>,
-}
-
-struct RunningKind {
-    fingerprint: String,
-    sync: Arc<KindSync>,
-}
-
-impl BindingState {
-    /// Whether a CRD is one of this binding's.
-    pub fn concerns_crd(&self, name: &str) -> bool {
-        self.wanted.contains(name) || self.kinds.contains_key(name) || self.crds.contains_key(name)
-    }
-
-    /// The map of namespaces changed.
-    pub fn set_namespaces(&self, map: &NamespaceMap) {
-        for kind in self.kinds.values() {
-            kind.sync.set_namespaces(map.clone());
-        }
-    }
-
-    /// The provider is there again: what failed is tried now.
-    pub fn hurry(&self) {
-        for kind in self.kinds.values() {
-            kind.sync.hurry();
-        }
-        if let Some(claims) = &self.claims {
-            claims.hurry();
-        }
-    }
-
-    /// How often the watches of the bound kinds were doubted.
-    pub fn doubts(&self) -> u64 {
-        self.kinds.values().map(|kind| kind.sync.doubts()).sum()
-    }
-
-    /// Whether the watches have got into trouble, or out of it, since the last call; `contract`: those of the contract.
-    pub fn watches_changed(&mut self, contract: bool) -> bool {
-        let now = contract || self.kinds.values().any(|kind| kind.sync.trouble().is_some());
-        std::mem::replace(&mut self.troubled, now) != now
-    }
-
-    /// Whether copies of bound or claimed objects are left at the provider for this consumer namespace.
-    pub fn has_copies_in(&self, consumer_namespace: &str) -> bool {
-        self.kinds.values().any(|kind| kind.sync.has_copies_in(consumer_namespace))
-            || self.claims.as_ref().is_some_and(|claims| claims.is_open(consumer_namespace))
-    }
-
-    /// The provider's list of claimed objects for this consumer namespace may have changed.
-    pub fn claims_changed(&self, consumer_namespace: &str) {
-        if let Some(claims) = &self.claims {
-            claims.namespace_changed(consumer_namespace);
-        }
-    }
-
-    fn syncs(&self) -> Vec<Arc<KindSync>> {
-        self.kinds.values().map(|k| k.sync.clone()).collect()
-    }
-}
 
 /// The uid of a binding.
 fn uid_of(binding: &APIServiceBinding) -> &str {
