@@ -11,6 +11,7 @@
 //! `konnector` and `kube-bind-backend`, so that both are configured, probed and stopped alike. Nothing here knows what
 //! they do, and no web framework is linked for it.
 
+pub mod listen;
 pub mod log;
 pub mod probes;
 pub mod run;

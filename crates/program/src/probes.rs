@@ -108,7 +108,7 @@ pub struct Server {
 /// # Errors
 /// When it cannot listen there.
 pub async fn serve(address: SocketAddr, probed: Arc<dyn Probed>) -> std::io::Result<Server> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = crate::listen::listen(address).await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let token = stop.clone();

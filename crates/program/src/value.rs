@@ -19,12 +19,12 @@ pub fn listen(text: &str) -> Result<Listen, String> {
     address(text).map(|address| Listen(Some(address))).map_err(|reason| format!("{reason}, or none"))
 }
 
-/// Reads `IP:PORT`, or `:PORT` for all addresses of the machine.
+/// Reads `IP:PORT`, or `:PORT` for all addresses of the machine, of IPv6 and IPv4 (see [`crate::listen`]).
 ///
 /// # Errors
 /// What would be right.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let whole = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("0.0.0.0:{port}"));
+    let whole = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("[::]:{port}"));
     whole.parse().map_err(|_| "must be IP:PORT, or :PORT for all addresses of this machine".to_owned())
 }
 
@@ -58,11 +58,13 @@ pub fn filled(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]
     fn addresses() {
-        assert_eq!(listen(":8090"), Ok(Listen(Some(([0, 0, 0, 0], 8090).into()))));
+        assert_eq!(listen(":8090"), Ok(Listen(Some((Ipv6Addr::UNSPECIFIED, 8090).into()))));
         assert_eq!(listen("[::1]:80"), Ok(Listen(Some("[::1]:80".parse().unwrap()))));
         assert_eq!(listen("none"), Ok(Listen(None)));
         assert_eq!(listen(""), Ok(Listen(None)));

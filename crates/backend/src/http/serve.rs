@@ -50,7 +50,7 @@ pub struct Bound {
 /// [`ListenError`].
 pub async fn bind(address: SocketAddr, tls: Option<&TlsPem>) -> Result<Bound, ListenError> {
     let tls = tls.map(tls_config).transpose()?;
-    let listener = TcpListener::bind(address).await.map_err(|err| ListenError::Bind(address, err))?;
+    let listener = program::listen::listen(address).await.map_err(|err| ListenError::Bind(address, err))?;
     let address = listener.local_addr().map_err(|err| ListenError::Bind(address, err))?;
     Ok(Bound { listener, tls, address })
 }
