@@ -33,6 +33,9 @@ use crate::{
 /// Requests but watches are given up after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What API servers say that take the precondition of a create-only apply for a mistake.
+const NOTHING_THERE: &str = "resourceVersion should not be set on objects to be created";
+
 /// Which part of an object a write goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subresource {
@@ -150,7 +153,39 @@ impl Api {
     ) -> Result<Value, ApiError> {
         let mut body = body.clone();
         body["metadata"]["resourceVersion"] = json!("1");
-        self.apply(resource, key, &body, manager, Subresource::Main).await
+        match self.apply(resource, key, &body, manager, Subresource::Main).await {
+            // Kubernetes 1.20 on Services: it says of the precondition, not of the object, that nothing is there.
+            Err(error) if error.message.contains(NOTHING_THERE) => {
+                if let Some(metadata) = body["metadata"].as_object_mut() {
+                    metadata.remove("resourceVersion");
+                }
+                let query = format!("?fieldManager={}", encode(manager.0));
+                let made = self.post(resource, key.namespace(), &body, &query).await?;
+                self.own_as_applied(resource, key, &made, manager).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Makes the fields of an object that we have just POSTed ours as if applied: what a later apply drops goes away.
+    async fn own_as_applied(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        made: &Value,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
+        let metadata = &made["metadata"];
+        let mut entries = metadata["managedFields"].clone();
+        for entry in entries.as_array_mut().into_iter().flatten().filter(|entry| entry["manager"] == manager.0) {
+            entry["operation"] = json!("Apply");
+        }
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+        ]);
+        self.json_patch(resource, key, Subresource::Main, &patch, manager).await
     }
 
     /// Server-side apply that only updates the object of that uid: 409 where nothing is or another uid.
@@ -191,12 +226,21 @@ impl Api {
             let content = Some("application/apply-patch+yaml");
             self.call("apply", resource, key, Method::PATCH, &path, Some(body), content).await
         };
-        let error = match apply(body).await {
+        let mut error = match apply(body).await {
             Err(error) if resource.group == "apiextensions.k8s.io" => error,
             answer => return answer,
         };
-        let Some((body, fields)) = undeclared::without(&error.message, body) else { return Err(error) };
-        let answer = apply(&body).await?;
+        let (mut body, mut fields) = (body.clone(), Vec::new());
+        // Some servers name all of them, some one at a time; each round leaves out one at least, so it ends.
+        let answer = loop {
+            let Some((less, out)) = undeclared::without(&error.message, &body) else { return Err(error) };
+            body = less;
+            fields.extend(out);
+            match apply(&body).await {
+                Ok(answer) => break answer,
+                Err(another) => error = another,
+            }
+        };
         tracing::warn!(
             side = self.side(), crd = %key, fields = fields.join(", "),
             "the API server is too old for these fields of the CRD: it is applied without them, and what they check is not \
