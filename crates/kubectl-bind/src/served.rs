@@ -74,8 +74,8 @@ impl Served {
         if self.minor().is_some_and(|minor| minor < RULES) {
             notes.push(format!(
                 "The API server ({version}) does not check the rules of a schema (x-kubernetes-validations, Kubernetes \
-                 1.{RULES} does): what breaks one of the provider's is taken here, refused by the provider, and told by the \
-                 object's condition Synced."
+                 1.{RULES} does): what breaks one of the provider's is taken here, refused by the provider, and told by an \
+                 Event SyncRefused on the object."
             ));
         }
         notes

@@ -160,8 +160,9 @@ impl KindSync {
         let held = self.consumer.api.add_finalizer(&self.config.resource, &live, FINALIZER, &annotations, MANAGER);
         let held = Arc::new(held.await?);
         self.wrote(Cluster::Consumer, None);
-        self.expect_echo(key, consumer, copy);
         let summary = self.summarise(&held);
+        self.expect_echo(key, consumer, copy);
+        self.expect_echo(key, &summary, copy);
         self.bodies.put_answer(key, summary.revision.clone(), held);
         Ok(summary)
     }

@@ -11,12 +11,13 @@
 //! is its [`Standing`] and the map of namespaces.
 
 mod bodies;
+mod echo;
 mod execute;
 
 pub use execute::ensure_service_namespace;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -37,7 +38,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::bodies::Bodies;
+use self::{
+    bodies::Bodies,
+    echo::{ECHO, Pending},
+};
 use crate::{
     consumer::Consumer,
     health::{Gauges, Observed},
@@ -53,8 +57,6 @@ use crate::{
 
 /// Objects worked on at once, per kind.
 const CONCURRENCY: usize = 16;
-/// After a write, how long its event may take before we look again.
-const ECHO: Duration = Duration::from_secs(5);
 
 /// What is synced, and how.
 pub struct KindConfig {
@@ -88,14 +90,6 @@ pub struct Standing {
 /// A change in what the consumer's objects refer to, for the claims.
 pub type ReferenceListener =
     Arc<dyn Fn(&ConsumerKey, Option<&ConsumerSummary>, Option<&ConsumerSummary>) + Send + Sync>;
-
-/// What the caches showed when we wrote.
-struct Pending {
-    /// Revisions of the consumer's object that tell nothing new: the one we decided on, and the one that we made.
-    consumer: [Option<String>; 2],
-    provider: Option<String>,
-    at: Instant,
-}
 
 /// A running sync of one kind; it stops when dropped.
 pub struct KindSync {
@@ -266,35 +260,6 @@ impl KindSync {
     /// The other side is there again: what failed is tried now.
     pub fn hurry(&self) {
         self.queue.hurry();
-    }
-
-    /// Writes whose event has not come: perhaps they changed nothing, perhaps a watch is dead though its connection looks
-    /// alive. Watches on both sides start anew from where they were, and the objects are looked at.
-    fn look_for_echoes(&self) {
-        let overdue: Vec<ObjectKey> = {
-            let pending = self.pending.lock();
-            pending.iter().filter(|(_, wait)| wait.at.elapsed() >= ECHO).map(|(key, _)| key).collect()
-        };
-        if overdue.is_empty() {
-            return;
-        }
-        self.doubt_watches(&overdue);
-        for key in overdue {
-            self.queue.add(key);
-        }
-    }
-
-    fn doubt_watches(&self, overdue: &[ObjectKey]) {
-        self.doubts.fetch_add(1, Ordering::Relaxed);
-        if let Some(objects) = self.objects.read().as_ref() {
-            objects.doubt();
-        }
-        let namespaces: HashSet<String> = overdue.iter().filter_map(|key| self.copies_namespace(key)).collect();
-        for (namespace, copies) in self.copies.read().iter() {
-            if namespaces.contains(namespace) {
-                copies.doubt();
-            }
-        }
     }
 
     /// How often the watches were doubted.
@@ -497,9 +462,12 @@ impl KindSync {
     }
 
     async fn work(self: Arc<Self>, key: ObjectKey) -> Outcome {
-        let (consumer, copy, target) = self.sides(&key);
+        let (mut consumer, copy, target) = self.sides(&key);
         if let Some(wait) = self.awaiting_echo(&key, &consumer, &copy) {
             return Outcome::After(wait);
+        }
+        if let Some(newer) = self.ahead_of(&key, &consumer) {
+            consumer = Side::Present(newer);
         }
         let standing = *self.standing.read();
         let terms = Terms { frozen: standing.frozen, teardown: standing.teardown, target };
@@ -532,47 +500,6 @@ impl KindSync {
         let mut memory = self.remembered(key);
         change(&mut memory);
         self.memory.lock().insert(key, Packed::new(&memory));
-    }
-
-    /// After a write of ours the caches are behind until its event arrives: deciding then would write twice.
-    fn awaiting_echo(
-        &self,
-        key: &ObjectKey,
-        consumer: &Side<ConsumerSummary>,
-        copy: &Side<ProviderSummary>,
-    ) -> Option<Duration> {
-        let mut pending = self.pending.lock();
-        let wait = pending.get(key)?;
-        let now = consumer.present().map(|c| &c.revision);
-        let consumer_same = wait.consumer.iter().any(|known| known.as_ref() == now);
-        let copy_same = wait.provider.as_deref() == copy.present().map(|c| c.revision.as_str());
-        let left = ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero());
-        match left {
-            Some(left) if consumer_same && copy_same => Some(left),
-            left => {
-                pending.remove(key);
-                drop(pending);
-                if left.is_none() && consumer_same && copy_same {
-                    self.doubt_watches(std::slice::from_ref(key));
-                }
-                None
-            }
-        }
-    }
-
-    fn expect_echo(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) {
-        let mut pending = self.pending.lock();
-        // After a write at the consumer and one at the provider: the event of the first is no news.
-        let before = pending.get(key).filter(|wait| wait.at.elapsed() < ECHO).and_then(|wait| wait.consumer[0].clone());
-        let consumer = Some(consumer.revision.clone());
-        pending.insert(
-            key,
-            Pending {
-                consumer: [before.or_else(|| consumer.clone()), consumer],
-                provider: copy.present().map(|c| c.revision.clone()),
-                at: Instant::now(),
-            },
-        );
     }
 }
 

@@ -1,0 +1,141 @@
+//! The time between a write and its event. In: what the caches showed when we wrote, and what the API server answered.
+//! Out: whether there is anything to decide yet, and on what: of an object whose event has not come the answer is known,
+//! and deciding on what is older would write twice.
+
+use std::{collections::HashSet, sync::atomic::Ordering, time::Duration};
+
+use kube_client::ObjectKey;
+use tokio::time::Instant;
+
+use super::KindSync;
+use crate::sync::{
+    Side,
+    packed::Packed,
+    summary::{ConsumerSummary, ProviderSummary},
+};
+
+/// After a write, how long its event may take before we look again.
+pub(super) const ECHO: Duration = Duration::from_secs(5);
+
+/// What the caches showed when we wrote.
+pub(super) struct Pending {
+    /// Revisions of the consumer's object that tell nothing new: the one we decided on, and the one that we made.
+    consumer: [Option<String>; 2],
+    copy: Option<String>,
+    /// The consumer's object as the API server answered, where the cache may still have the older one.
+    ahead: Option<Packed<ConsumerSummary>>,
+    at: Instant,
+}
+
+impl KindSync {
+    /// Writes whose event has not come: perhaps they changed nothing, perhaps a watch is dead though its connection looks
+    /// alive. Watches on both sides start anew from where they were, and the objects are looked at.
+    pub(super) fn look_for_echoes(&self) {
+        if !self.objects_synced() {
+            // No event comes before the first list is whole.
+            return;
+        }
+        let overdue: Vec<ObjectKey> = {
+            let pending = self.pending.lock();
+            pending.iter().filter(|(_, wait)| wait.at.elapsed() >= ECHO).map(|(key, _)| key).collect()
+        };
+        if overdue.is_empty() {
+            return;
+        }
+        self.doubt_watches(&overdue);
+        for key in overdue {
+            self.queue.add(key);
+        }
+    }
+
+    fn doubt_watches(&self, overdue: &[ObjectKey]) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+        if let Some(objects) = self.objects.read().as_ref() {
+            objects.doubt();
+        }
+        let namespaces: HashSet<String> = overdue.iter().filter_map(|key| self.copies_namespace(key)).collect();
+        for (namespace, copies) in self.copies.read().iter() {
+            if namespaces.contains(namespace) {
+                copies.doubt();
+            }
+        }
+    }
+
+    /// After a write of ours the caches are behind until its event arrives: deciding then would write twice. How long to
+    /// wait for it.
+    pub(super) fn awaiting_echo(
+        &self,
+        key: &ObjectKey,
+        consumer: &Side<ConsumerSummary>,
+        copy: &Side<ProviderSummary>,
+    ) -> Option<Duration> {
+        let listed = self.objects_synced();
+        let mut pending = self.pending.lock();
+        let wait = pending.get(key)?;
+        let now = consumer.present().map(|c| &c.revision);
+        let consumer_same = wait.consumer.iter().any(|known| known.as_ref() == now);
+        let copy_same = wait.copy == known(copy);
+        if !consumer_same {
+            pending.remove(key);
+            return None;
+        }
+        if !copy_same {
+            // What we know of the consumer's object stays known until its event comes.
+            if wait.ahead.is_none() || wait.consumer[0].as_ref() != now {
+                pending.remove(key);
+            }
+            return None;
+        }
+        match ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero()) {
+            Some(left) => return Some(left),
+            // No event comes before the first list is whole.
+            None if !listed => return Some(ECHO),
+            None => {}
+        }
+        match pending.remove(key) {
+            Some(late) if late.ahead.is_some() => {
+                pending.insert(key, Pending { at: Instant::now(), ..late });
+            }
+            _ => {}
+        }
+        drop(pending);
+        self.doubt_watches(std::slice::from_ref(key));
+        None
+    }
+
+    /// The consumer's object as our last write left it, if the cache has it as it was before.
+    pub(super) fn ahead_of(&self, key: &ObjectKey, consumer: &Side<ConsumerSummary>) -> Option<ConsumerSummary> {
+        let pending = self.pending.lock();
+        let wait = pending.get(key)?;
+        let cached = consumer.present()?;
+        let newer = wait.ahead.as_ref().filter(|_| wait.consumer[0].as_ref() == Some(&cached.revision))?.unpack();
+        (newer.uid == cached.uid).then_some(newer)
+    }
+
+    /// A write was made that was decided on these.
+    pub(super) fn expect_echo(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) {
+        let mut pending = self.pending.lock();
+        // After a write at the consumer and one at the provider: the event of the first is no news.
+        let before = pending.get(key).and_then(|wait| wait.consumer[0].clone());
+        let revision = Some(consumer.revision.clone());
+        let ahead = before.is_some() && before != revision;
+        pending.insert(
+            key,
+            Pending {
+                consumer: [before.or_else(|| revision.clone()), revision],
+                copy: known(copy),
+                ahead: ahead.then(|| Packed::new(consumer)),
+                at: Instant::now(),
+            },
+        );
+    }
+}
+
+/// What is known of a copy: nothing, that it is not there (empty), or its revision.
+fn known(copy: &Side<ProviderSummary>) -> Option<String> {
+    match copy {
+        Side::Unknown => None,
+        Side::Absent => Some(String::new()),
+        Side::Present(copy) => Some(copy.revision.clone()),
+    }
+}
