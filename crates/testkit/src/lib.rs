@@ -20,6 +20,7 @@ pub mod fault;
 pub mod helm;
 pub mod https;
 pub mod install;
+pub mod logs;
 pub mod operator;
 pub mod pod;
 pub mod ports;

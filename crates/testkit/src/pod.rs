@@ -125,7 +125,7 @@ impl Pod {
         let here = |text: &str| mounts.iter().fold(text.to_owned(), |text, (there, here)| text.replace(there, here));
         let credential = folder.join("credential");
         std::fs::write(&credential, kubeconfig).unwrap();
-        let log = folder.join("log");
+        let log = folder.join("pod.log");
         let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(program.0);
         command.arg(program.1).args(texts(&container["args"]).map(here));

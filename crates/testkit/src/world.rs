@@ -16,12 +16,12 @@ use kube_bind_api::Isolation;
 use kube_bind_api::constants::KONNECTOR;
 use kube_client::resource::Resource;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::fault::FaultProxy;
+use crate::logs::Folder;
 use crate::program::{Ended, Person};
 use crate::service::Service;
 use crate::site::{Side, Site, bindings, crds, ours};
@@ -90,7 +90,7 @@ pub struct Consumer {
 
 /// Everything.
 pub struct World {
-    folder: TempDir,
+    folder: Folder,
     program: PathBuf,
     issuer: Issuer,
     /// Who can log in.
@@ -132,7 +132,7 @@ impl World {
 
     async fn start(program: &str, service: Service, faulty: bool) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::new("world");
         let shutdown = CancellationToken::new();
         let person = |name: &str| issuer::Person {
             subject: format!("{name}-subject"),
@@ -163,10 +163,16 @@ impl World {
         if self.faulty { Some(FaultProxy::start(kubeconfig).await) } else { None }
     }
 
-    /// Where files of the scenario may lie.
+    /// Where files of the scenario may lie. What is called `*.log` is kept if the scenario fails.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where people log in.
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// The first provider.

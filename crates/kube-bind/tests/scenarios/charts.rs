@@ -213,7 +213,7 @@ async fn real(folder: &Path, name: &str, side: Side) -> Option<Site> {
 #[tokio::test]
 #[ignore = "needs Helm and a real Kubernetes: scripts/helm runs it"]
 async fn a_bind_between_two_charts() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = testkit::logs::Folder::new("charts");
     let Some(helm) = Helm::find(folder.path()) else { return };
     let Some(mut provider) = real(&folder.path().join("provider"), "provider", Side::Provider).await else { return };
     let Some(mut consumer) = real(&folder.path().join("consumer"), "consumer", Side::Consumer).await else { return };

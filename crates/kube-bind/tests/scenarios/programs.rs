@@ -10,6 +10,7 @@ use contract::rbac::backend::LEASE;
 use kube_bind_api::constants::KONNECTOR_LEASE;
 use testkit::daemon::{self, Daemon};
 use testkit::eventually;
+use testkit::logs::Folder;
 use testkit::ports;
 use testkit::program::file;
 use testkit::service::Service;
@@ -230,7 +231,7 @@ async fn a_lease_that_is_given_back_is_taken_at_once() {
 /// An API server that takes connections and says nothing: the programs say so, and end when they are told to.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_api_server_keeps_nobody_from_ending() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new("programs");
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let kubeconfig = format!(
         "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, cluster: {{server: 'http://{}'}}}}], \

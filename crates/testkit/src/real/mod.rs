@@ -32,6 +32,7 @@ pub mod pool;
 mod process;
 mod server;
 
+pub(crate) use binaries::target;
 pub use binaries::{Binaries, binaries};
 pub use etcd::Snapshot;
 pub use server::{Kubernetes, Options};

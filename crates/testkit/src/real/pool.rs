@@ -7,23 +7,26 @@
 //! ```
 //!
 //! All of it happens on threads of its own, because every scenario has a runtime of its own. What was dropped by a panic
-//! is not used again; its logs are kept and named.
+//! is not used again; its logs are kept and named. A cluster that does not start fails one of those who wait, at once and in
+//! its own words.
 
-use std::path::{Path, PathBuf};
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::binaries::target;
 use super::etcd::Snapshot;
 use super::server::{Kubernetes, Options};
+use crate::logs;
 
-const LOGS: [&str; 4] = ["etcd.log", "kube-apiserver.log", "kube-controller-manager.log", "audit.log"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Member {
@@ -39,6 +42,8 @@ struct Pool {
     coming: AtomicUsize,
     waiting: AtomicUsize,
     started: AtomicUsize,
+    /// The last words of starts that failed, each for one of those who wait.
+    failed: Mutex<Vec<String>>,
 }
 
 static POOL: OnceLock<Pool> = OnceLock::new();
@@ -64,43 +69,76 @@ pub struct Loan {
 /// Takes a cluster that nobody has used; `name` is what its logs are kept under if the test fails.
 pub async fn take(name: &str) -> Loan {
     let pool = pool();
-    let waiting = pool.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+    let _waiting = Counted::up(&pool.waiting);
+    let waiting = pool.waiting.load(Ordering::SeqCst);
+    if waiting == 1 {
+        // Nobody waits for these any more.
+        pool.failed.lock().clear();
+    }
     if pool.idle.lock().len() + pool.coming.load(Ordering::SeqCst) < waiting {
-        pool.coming.fetch_add(1, Ordering::SeqCst);
-        workers().spawn(async {
-            let _coming = Coming;
-            let member = start().await;
-            pool.idle.lock().push(member);
-        });
+        order(logs::test(), name.to_owned());
     }
     let deadline = Instant::now() + 4 * PATIENCE;
     let member = loop {
         if let Some(member) = pool.idle.lock().pop() {
             break member;
         }
+        if let Some(words) = pool.failed.lock().pop() {
+            panic!("a Kubernetes does not start: {words}");
+        }
         assert!(Instant::now() < deadline, "no Kubernetes starts");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    pool.waiting.fetch_sub(1, Ordering::SeqCst);
     let audit_from = std::fs::metadata(member.cluster.folder().join("audit.log")).map_or(0, |log| log.len());
     Loan { member: Some(member), name: name.to_owned(), audit_from }
 }
 
-/// Counts down, however the task ends.
-struct Coming;
+/// Counted until it is dropped, however that comes.
+struct Counted(&'static AtomicUsize);
 
-impl Drop for Coming {
-    fn drop(&mut self) {
-        pool().coming.fetch_sub(1, Ordering::SeqCst);
+impl Counted {
+    fn up(counter: &'static AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
     }
 }
 
-async fn start() -> Member {
-    let number = pool().started.fetch_add(1, Ordering::SeqCst);
-    let folder = std::env::temp_dir().join(format!("kube-bind-real-{}-{number}", std::process::id()));
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Starts one more. If it does not start, its logs are those of `name` in `test`.
+fn order(test: String, name: String) {
+    let coming = Counted::up(&pool().coming);
+    workers().spawn(async move {
+        let number = pool().started.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("kube-bind-real-{}-{number}", std::process::id()));
+        match attempt(start(&folder)).await {
+            Ok(member) => pool().idle.lock().push(member),
+            Err(words) => {
+                logs::keep(&folder, &test, &name);
+                pool().failed.lock().push(words);
+            }
+        }
+        drop(coming);
+    });
+}
+
+/// What the work gives, or the words of its panic.
+async fn attempt<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let words = |panic: Box<dyn Any + Send>| match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic.downcast_ref::<&str>().map_or_else(String::new, |words| (*words).to_owned()),
+    };
+    AssertUnwindSafe(work).catch_unwind().await.map_err(words)
+}
+
+async fn start(folder: &Path) -> Member {
     // Whoever measures wants no log of every request.
     let audit = std::env::var_os("KUBE_BIND_TEST_AUDIT").is_none_or(|audit| audit != "off");
-    let cluster = Kubernetes::start(&folder, Options { remove_folder: true, audit, ..Options::default() }).await;
+    let cluster = Kubernetes::start(folder, Options { remove_folder: true, audit, ..Options::default() }).await;
     let groups = groups(&cluster).await;
     // What the servers write in the first seconds belongs to what is there.
     let fresh = cluster.snapshot().await;
@@ -150,27 +188,27 @@ impl Drop for Loan {
     fn drop(&mut self) {
         let Some(mut member) = self.member.take() else { return };
         if std::thread::panicking() {
-            keep(member.cluster.folder(), &self.name);
+            logs::keep(member.cluster.folder(), &logs::test(), &self.name);
             // The cluster ends with its handle.
             return;
         }
-        pool().coming.fetch_add(1, Ordering::SeqCst);
+        let coming = Counted::up(&pool().coming);
+        let (test, name) = (logs::test(), std::mem::take(&mut self.name));
         workers().spawn(async move {
-            let _coming = Coming;
-            reset(&mut member).await;
-            pool().idle.lock().push(member);
+            match attempt(reset(&mut member)).await {
+                Ok(()) => pool().idle.lock().push(member),
+                Err(words) => {
+                    eprintln!("what {test} gave back is not used again: {words}");
+                    logs::keep(member.cluster.folder(), &test, &name);
+                    drop(member);
+                    // Somebody may have counted on it.
+                    let others = pool().idle.lock().len() + pool().coming.load(Ordering::SeqCst) - 1;
+                    if others < pool().waiting.load(Ordering::SeqCst) {
+                        order(test, name);
+                    }
+                }
+            }
+            drop(coming);
         });
     }
-}
-
-/// Copies the logs and says where they are.
-fn keep(folder: &Path, name: &str) {
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("test").replace("::", "-");
-    let to: PathBuf = target().join("kubernetes/logs").join(test).join(name);
-    let _ = std::fs::create_dir_all(&to);
-    for log in LOGS {
-        let _ = std::fs::copy(folder.join(log), to.join(log));
-    }
-    eprintln!("logs of {name} are kept in {}", to.display());
 }
