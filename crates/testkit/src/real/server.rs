@@ -49,11 +49,23 @@ pub struct Options {
     pub audit: bool,
     /// Remove the folder when the test process is gone, however it ended.
     pub remove_folder: bool,
+    /// The port that etcd tries first; otherwise one where nobody listened a moment ago.
+    pub etcd_port: Option<u16>,
+    /// The port that kube-apiserver tries first.
+    pub port: Option<u16>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { apiserver: Vec::new(), etcd: Vec::new(), controllers: true, audit: true, remove_folder: false }
+        Self {
+            apiserver: Vec::new(),
+            etcd: Vec::new(),
+            controllers: true,
+            audit: true,
+            remove_folder: false,
+            etcd_port: None,
+            port: None,
+        }
     }
 }
 
@@ -220,7 +232,7 @@ impl Kubernetes {
     async fn try_etcd(&mut self) -> bool {
         // Its data tells whether it ran before, on a port that clients know.
         if !self.folder.join("etcd/member").exists() {
-            self.etcd_port = ports::free().port();
+            self.etcd_port = self.options.etcd_port.take().unwrap_or_else(|| ports::free().port());
         }
         let url = format!("http://127.0.0.1:{}", self.etcd_port);
         let mut flags = vec![
@@ -248,7 +260,7 @@ impl Kubernetes {
     async fn try_apiserver(&mut self) -> bool {
         let first = self.port == 0;
         if first {
-            self.port = ports::free().port();
+            self.port = self.options.port.take().unwrap_or_else(|| ports::free().port());
         }
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut flags = vec![
@@ -360,6 +372,8 @@ async fn ready(name: &str, process: Process, http: &reqwest::Client, url: &str) 
         if process.ended() {
             let words = process.last_words();
             assert!(words.contains(TAKEN), "{name} ended:\n{words}");
+            // Its guard must not take this for the end of the test: the folder stays.
+            process.stop().await;
             return None;
         }
         assert!(Instant::now() < deadline, "{name} does not get ready at {url}:\n{}", process.last_words());
