@@ -134,12 +134,15 @@ impl Site {
         }
     }
 
-    /// Old revisions are forgotten, where the API server's store is one that forgets when told.
-    pub async fn compact(&mut self) {
+    /// Old revisions are forgotten, where the API server's store is one that forgets when told; says whether they are.
+    pub async fn compact(&mut self) -> bool {
         match &mut self.server {
             // Its log is compacted when it likes.
-            Server::Embedded { .. } => {}
-            Server::Real(loan) => loan.as_mut().unwrap().cluster_mut().compact().await,
+            Server::Embedded { .. } => false,
+            Server::Real(loan) => {
+                loan.as_mut().unwrap().cluster_mut().compact().await;
+                true
+            }
         }
     }
 

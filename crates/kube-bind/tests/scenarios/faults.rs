@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::fault::{Fault, FaultProxy, Seen, all, group, on, with_ca};
 use testkit::service::Service;
-use testkit::site::{bindings, core, crds, ours};
+use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
 use testkit::{eventually, stays, within};
 
@@ -215,6 +215,8 @@ async fn writes_that_fail_or_seem_to_are_neither_lost_nor_doubled() {
 #[tokio::test]
 async fn an_object_that_fails_alone_says_so_and_the_others_go_on() {
     let world = world(204).await;
+    // From here on the agent knows what is at the provider, and that the copy is not there.
+    world.make("default", "first", "first-token").await;
     let proxy = provider(&world);
     proxy.when(on("PATCH", &["/stuck?"]), Fault::status(500));
     apply(&world, &["stuck".to_owned()]).await;
@@ -233,7 +235,7 @@ async fn an_object_that_fails_alone_says_so_and_the_others_go_on() {
     .await;
     assert_eq!(world.consumers[0].binding_status(&world.binding(0)).await["phase"], "Connected");
     proxy.well();
-    converged(&world, &["stuck".to_owned(), "fine".to_owned()]).await;
+    converged(&world, &["first".to_owned(), "stuck".to_owned(), "fine".to_owned()]).await;
     world.end().await;
 }
 
@@ -367,8 +369,8 @@ async fn api_servers_that_are_restarted_are_found_again() {
     world.end().await;
 }
 
-/// While nobody can watch, objects come and go, the history is forgotten and the API server starts anew: every watch is
-/// too old then.
+/// While nobody can watch, first the provider and then the consumer, objects come and go, the history is forgotten and the
+/// API server starts anew: every watch is too old then.
 #[tokio::test]
 async fn a_history_that_is_compacted_under_the_watches_is_listed_again() {
     let mut world = world(214).await;
@@ -377,7 +379,6 @@ async fn a_history_that_is_compacted_under_the_watches_is_listed_again() {
     apply(&world, &old).await;
     converged(&world, &old).await;
     provider(&world).refuse().await;
-    consumer(&world).refuse().await;
     let new = names("new", 4);
     apply(&world, &new).await;
     for name in &old[..2] {
@@ -387,22 +388,44 @@ async fn a_history_that_is_compacted_under_the_watches_is_listed_again() {
     let namespace = world.copy(0, "old3").await.unwrap()["metadata"]["namespace"].as_str().unwrap().to_owned();
     let size = json!({"spec": {"machinery": "composed"}});
     world.providers[0].site.patch(&service.resource(), &namespace, "old3", &size).await;
-    for _ in 0..2 {
-        world.providers[0].site.compact().await;
-        world.consumers[0].site.compact().await;
-        world.providers[0].site.stop().await;
-        world.consumers[0].site.stop().await;
-        world.providers[0].site.restart().await;
-        world.consumers[0].site.restart().await;
-    }
+    let forgets = forget(&mut world.providers[0].site).await;
     provider(&world).accept().await;
+    eventually("the provider's API server says that a watch is too old", async || {
+        let said = provider(&world).forgotten();
+        if said > 0 || !forgets { Ok(()) } else { Err("it does not".to_owned()) }
+    })
+    .await;
+    consumer(&world).refuse().await;
+    let late = names("late", 2);
+    apply(&world, &late).await;
+    world.consumers[0].site.delete(&service.resource(), "default", &new[0]).await;
+    let forgets = forget(&mut world.consumers[0].site).await;
+    let _ = consumer(&world).take_seen();
     consumer(&world).accept().await;
+    // An agent that lost its Lease meanwhile does not try the watches: it lists at once.
+    eventually("the consumer's objects are listed again", async || {
+        let seen = consumer(&world).seen();
+        let listed = seen.iter().any(|seen| seen.lists() && seen.place().ends_with(&service.plural));
+        if listed || !forgets { Ok(()) } else { Err(format!("{seen:?}")) }
+    })
+    .await;
     // Those that were open are told so in the middle.
     provider(&world).gone();
     consumer(&world).gone();
-    converged(&world, &[old[2..].to_vec(), new].concat()).await;
+    converged(&world, &[&old[2..], &new[1..], &late].concat()).await;
     assert_eq!(world.copy(0, "old3").await.unwrap()["spec"]["machinery"], "composed");
     world.end().await;
+}
+
+/// Nothing that was there before can be watched from any more, where a store forgets when told; says whether it does.
+async fn forget(site: &mut Site) -> bool {
+    let mut forgets = false;
+    for _ in 0..2 {
+        forgets = site.compact().await;
+        site.stop().await;
+        site.restart().await;
+    }
+    forgets
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Bodies of answers: Status objects, streams that can be cut, garbled lists. In: what the API server sends, and orders.
 //! Out: what the client gets.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -87,11 +90,17 @@ pub fn streamed(chunks: Chunks) -> Body {
     http_body_util::BodyExt::boxed_unsync(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data).ok_or(Broken))))
 }
 
-/// A watch: lines that come whole, until an order. `garbled`: the object of this name is not JSON.
-pub fn watched(chunks: Chunks, orders: broadcast::Receiver<Order>, garbled: Option<String>) -> Body {
+/// A watch: lines that come whole, until an order. `garbled`: the object of this name is not JSON. `forgotten` counts what
+/// the API server itself says about revisions that are too old.
+pub fn watched(
+    chunks: Chunks,
+    orders: broadcast::Receiver<Order>,
+    garbled: Option<String>,
+    forgotten: Arc<AtomicU32>,
+) -> Body {
     let state = (chunks, orders, Vec::<u8>::new(), false);
     let lines = stream::unfold(state, move |(mut chunks, mut orders, mut buffer, ended)| {
-        let garbled = garbled.clone();
+        let (garbled, forgotten) = (garbled.clone(), forgotten.clone());
         async move {
             if ended {
                 return None;
@@ -100,6 +109,9 @@ pub fn watched(chunks: Chunks, orders: broadcast::Receiver<Order>, garbled: Opti
                 if let Some(at) = buffer.iter().position(|byte| *byte == b'\n') {
                     let rest = buffer.split_off(at + 1);
                     let line = std::mem::replace(&mut buffer, rest);
+                    if says_forgotten(&line) {
+                        forgotten.fetch_add(1, Ordering::Relaxed);
+                    }
                     let line = garbled.as_deref().map_or_else(|| line.clone(), |name| garble_line(&line, name));
                     return Some((Ok(Bytes::from(line)), (chunks, orders, buffer, false)));
                 }
@@ -122,6 +134,14 @@ pub fn watched(chunks: Chunks, orders: broadcast::Receiver<Order>, garbled: Opti
         }
     });
     http_body_util::BodyExt::boxed_unsync(StreamBody::new(lines.map(|line| line.map(Frame::data))))
+}
+
+/// Whether an event is the error 410.
+fn says_forgotten(line: &[u8]) -> bool {
+    // Only objects of errors are small enough to be read twice.
+    let start = line.get(..40).unwrap_or(line);
+    start.windows(7).any(|word| word == b"\"ERROR\"")
+        && serde_json::from_slice::<Value>(line).is_ok_and(|event| event["object"]["code"] == 410)
 }
 
 /// A body that ends in the middle of what there is.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -48,6 +48,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     orders: broadcast::Sender<Order>,
     next: AtomicU64,
+    forgotten: Arc<AtomicU32>,
 }
 
 /// See the module. It ends when dropped.
@@ -86,6 +87,7 @@ impl FaultProxy {
             seen: Mutex::default(),
             orders: broadcast::channel(64).0,
             next: AtomicU64::new(1),
+            forgotten: Arc::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -167,6 +169,13 @@ impl FaultProxy {
     /// All watches that are open get the error 410, as after a compaction.
     pub fn gone(&self) {
         let _ = self.state.orders.send(Order::Gone);
+    }
+
+    /// How often the API server itself, not the proxy, answered that a revision is forgotten: 410, as a status or as the
+    /// event that ends a watch.
+    #[must_use]
+    pub fn forgotten(&self) -> u32 {
+        self.state.forgotten.load(Ordering::Relaxed)
     }
 
     /// Connections are refused, and those that are open end.
@@ -369,6 +378,9 @@ async fn forward(
         }
     }
     let fine = upstream.status().is_success();
+    if upstream.status() == http::StatusCode::GONE {
+        state.forgotten.fetch_add(1, Ordering::Relaxed);
+    }
     let body = match fault {
         Some(Fault::Truncate) if fine && !watch => answer::truncated(&upstream.bytes().await.ok()?),
         Some(Fault::Garble(name)) if fine && !watch => {
@@ -379,7 +391,7 @@ async fn forward(
                 Some(Fault::Garble(name)) => Some(name.clone()),
                 _ => None,
             };
-            answer::watched(answer::chunks(upstream), orders, name)
+            answer::watched(answer::chunks(upstream), orders, name, state.forgotten.clone())
         }
         _ => answer::streamed(answer::chunks(upstream)),
     };
