@@ -24,6 +24,7 @@ mod help;
 mod install;
 mod killed;
 mod life;
+mod login;
 mod negative;
 mod oidc;
 mod old_servers;

@@ -1,5 +1,5 @@
-//! What must not be possible (negative tests 1, 2, 3, 9, 10): consumers reach nothing of others, providers write only what an
-//! accepted claim names, some things never cross.
+//! What must not be possible (negative tests 1, 2, 3, 9, 10; 7 is in `login.rs`): consumers reach nothing of others,
+//! providers write only what an accepted claim names, some things never cross.
 
 use std::time::Duration;
 
