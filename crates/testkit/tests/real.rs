@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::logs::Folder;
@@ -18,6 +18,7 @@ use testkit::real::{Kubernetes, Options, binaries, pool};
 use testkit::{eventually, within};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::time::Instant;
 
 /// Says what a child process plays.
 const PART: &str = "KUBE_BIND_TEST_PART";
