@@ -143,6 +143,11 @@ impl Agent {
         })
     }
 
+    /// How often it has begun a watch anew.
+    pub async fn watch_restarts(&self) -> Result<u64> {
+        Ok(total(&self.metrics().await?, "konnector_watch_restarts_total", &[]))
+    }
+
     /// Objects of bound kinds it knows at the consumer.
     pub async fn objects(&self) -> Result<u64> {
         Ok(total(&self.metrics().await?, "konnector_objects", &[]))

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::agent::{Agent, program, shipped};
 use crate::floor::Floor;
+use crate::many::Bind;
 use crate::processor::{Each, Processor};
 use crate::side::{Side, until};
 use crate::sync::{Bench, Delays, LIMIT, NAMESPACES, RATE, namespace};
@@ -44,6 +45,12 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     if std::env::var(PAIRING).as_deref() != Ok("real/real") {
         let mut again = tokio::process::Command::new(program()?);
         again.arg("real").args(words).env(PAIRING, "real/real").env("KUBE_BIND_TEST_AUDIT", "off");
+        // The API servers collect garbage as they do everywhere, not as in tests, unless the caller says otherwise.
+        for (name, value) in [("GOGC", "100"), ("GOMEMLIMIT", "off")] {
+            if std::env::var_os(name).is_none() {
+                again.env(name, value);
+            }
+        }
         let status = again.status().await?;
         std::process::exit(status.code().unwrap_or(1));
     }
@@ -81,7 +88,7 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     let near = Side::follow(&mut watches, &floor.consumer, &floor.resource, None).await?;
     let far = Side::follow(&mut watches, &floor.provider, &floor.resource, None).await?;
     let turns = if short { FEW } else { TURNS };
-    let mut run = Run { bench, floor, near, far, bare, kubeconfig, turns, number: 0 };
+    let mut run = Run { bench, floor, near, far, bare, kubeconfig, turns, number: 0, binds: Vec::new() };
     if wanted("delay") {
         if !short {
             run.delays(table, RATE, "").await?;
@@ -155,6 +162,8 @@ pub struct Run {
     pub kubeconfig: std::path::PathBuf,
     turns: usize,
     number: usize,
+    /// First binds so far.
+    pub binds: Vec<Bind>,
 }
 
 /// One run of writers that wait.
@@ -331,25 +340,33 @@ impl Run {
         Ok(Turn { rate, each: Processor::now(agent)?.each(before, made) })
     }
 
-    /// Writes of the agent for one object, one change and one deletion.
+    /// Writes of the agent for one object, one change and one deletion, and whether any of them began a watch.
     async fn writes(&mut self, table: &mut Table, agent: &Agent) -> Result<()> {
-        let before = agent.writes().await?;
+        let restarts = agent.watch_restarts().await?;
         let name = self.prefix();
-        self.bench.make(&name, 0).await?;
-        until("its status is back", LIMIT, || self.bench.near.answered() == 1).await?;
-        sleep(Duration::from_secs(1)).await;
-        let after = agent.writes().await?;
-        table.row(
-            "writes for one object and its status",
-            format!("{} + {}", after.consumer - before.consumer, after.provider - before.provider),
-            "consumer (finalizer, status) + provider (apply); the floor makes the same",
-        );
-        table.row(
-            "connections of the agent",
-            agent.connections()?.to_string(),
-            format!("sockets, its own listener included; {} watches", 8 + NAMESPACES),
-        );
-        self.bench.delete_all().await?;
+        let mut before = agent.writes().await?;
+        for (what, floor) in [
+            ("one object and its status", "consumer (finalizer, status) + provider (apply); the floor makes the same"),
+            ("a change of its spec", "provider (apply)"),
+            ("a deletion", "consumer (finalizer) + provider (delete)"),
+        ] {
+            match what {
+                "one object and its status" => {
+                    self.bench.make(&name, 0).await?;
+                    until("its status is back", LIMIT, || self.bench.near.answered() == 1).await?;
+                }
+                "a change of its spec" => self.bench.change(&name).await?,
+                _ => drop(self.bench.delete_all().await?),
+            }
+            agent.at_rest(LIMIT).await?;
+            let after = agent.writes().await?;
+            let count = format!("{} + {}", after.consumer - before.consumer, after.provider - before.provider);
+            table.row(format!("writes for {what}"), count, floor);
+            before = after;
+        }
+        let again = agent.watch_restarts().await? - restarts;
+        table.row("watches begun anew meanwhile", again.to_string(), "by its own counter");
+        table.row("connections of the agent", agent.connections()?.to_string(), "sockets, its own listener included");
         Ok(())
     }
 }

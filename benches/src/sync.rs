@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use kube_client::api::Api;
+use kube_client::api::{Api, FieldManager, Subresource};
 use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use testkit::service::Service;
@@ -129,6 +129,14 @@ impl Bench {
     /// Creates one object.
     pub async fn make(&self, name: &str, number: usize) -> Result<()> {
         self.consumer.create(&self.resource, Some(&namespace(number)), &self.object(name, number)).await?;
+        Ok(())
+    }
+
+    /// Changes the spec of an object.
+    pub async fn change(&self, name: &str) -> Result<()> {
+        let key = &self.near.get(name).context("lost")?.key;
+        let patch = json!({"spec": {"notes": ["changed"]}});
+        self.consumer.merge_patch(&self.resource, key, Subresource::Main, &patch, FieldManager("writer")).await?;
         Ok(())
     }
 

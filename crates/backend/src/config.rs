@@ -13,6 +13,7 @@ use clap::{ArgAction, Parser};
 use contract::rbac::backend::LEASE;
 use kube_bind_api::constants::CONSUMER_NAMESPACE;
 use kube_bind_api::{InformerScope, Isolation};
+use kube_client::Source;
 use program::run::Shutdown;
 use program::settings::{Environment, read_file};
 use program::value::{address, duration, filled, listen, some_time};
@@ -34,6 +35,25 @@ pub enum KubeSource {
     File(PathBuf, Option<String>),
     /// The text of a kubeconfig (its current context).
     Text(String),
+}
+
+impl KubeSource {
+    /// The files to look at for changes, and the same source with the context that it means now; none for a text.
+    pub(crate) fn pinned(&self) -> Option<(Source, Self)> {
+        let source = match self {
+            Self::Inferred => Source::new(None, None),
+            Self::Context(context) => Source::new(None, Some(context)),
+            Self::File(path, context) => Source::new(Some(path), context.as_deref()),
+            Self::Text(_) => return None,
+        };
+        let context = source.context().map(str::to_owned);
+        let pinned = match (self, context) {
+            (Self::File(path, _), context) => Self::File(path.clone(), context),
+            (_, Some(context)) => Self::Context(context),
+            (_, None) => Self::Inferred,
+        };
+        Some((source, pinned))
+    }
 }
 
 /// Certificate chain and key of the HTTPS listener, both PEM.
@@ -127,7 +147,7 @@ impl Default for Config {
             signing_key: None,
             token_expiry: Duration::from_secs(3600),
             schema_sync_interval: Duration::from_secs(300),
-            konnector_image: "ghcr.io/kube-bind/konnector".to_owned(),
+            konnector_image: contract::install::IMAGE.to_owned(),
             lease: None,
             server_address: None,
             drain: Duration::from_secs(15),
@@ -217,7 +237,7 @@ struct ContractFlags {
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = interval)]
     schema_sync_interval: Duration,
     /// Image of the agent in /api/konnector-manifests, without tag
-    #[arg(long, default_value = "ghcr.io/kube-bind/konnector", value_name = "IMAGE", value_parser = filled)]
+    #[arg(long, default_value = contract::install::IMAGE, value_name = "IMAGE", value_parser = filled)]
     konnector_image: String,
 }
 

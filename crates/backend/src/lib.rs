@@ -229,5 +229,13 @@ pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
         Ok(config) => config,
         Err(refused) => return refused.exit(NAME),
     };
-    program::run(NAME, Threads::All, grace, |stop| run(config, stop, None))
+    program::run(NAME, Threads::All, grace, |stop| async move {
+        match config.kube.pinned() {
+            None => run(config, stop, None).await,
+            Some((source, kube)) => {
+                let config = Config { kube, ..config };
+                source.keep(stop, async |turn| run(config.clone(), turn, None).await).await
+            }
+        }
+    })
 }

@@ -27,9 +27,12 @@ pub const MANAGED_BY: &str = "kubectl-bind";
 /// Port of the agent's probes and metrics in its pod.
 pub const PROBE_PORT: u16 = 8090;
 
+/// The agent's image without its tag, unless somebody says otherwise.
+pub const IMAGE: &str = "kube-bind/konnector";
+
 /// The image of a version, unless somebody says otherwise.
 pub fn default_image(version: &str) -> String {
-    format!("kube-bind/konnector:v{version}")
+    format!("{IMAGE}:v{version}")
 }
 
 /// Everything for the agent but Deployment and policies.

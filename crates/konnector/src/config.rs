@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use kube_bind_api::constants::{CONSUMER_NAMESPACE, KONNECTOR_LEASE};
+use kube_client::Source;
 use kube_client::connect::{self, Connection};
 use program::{
     Listen, Logs, Program,
@@ -100,25 +101,24 @@ pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
     args.logs.start();
     // One thread: the agent waits for API servers, and every further thread costs memory.
     program::run("konnector", Threads::One, args.shutdown.shutdown_grace_period, |stop| async move {
-        crate::run(connected(args).await?, stop).await?;
-        anyhow::Ok(())
+        let source = Source::new(args.kubeconfig.as_deref(), args.context.as_deref());
+        source.keep(stop, async |turn| anyhow::Ok(crate::run(connected(&args, &source).await?, turn).await?)).await
     })
 }
 
-async fn connected(args: Args) -> anyhow::Result<Config> {
+async fn connected(args: &Args, source: &Source) -> anyhow::Result<Config> {
     use anyhow::Context as _;
 
-    let context = args.context.as_deref();
     let consumer = match &args.kubeconfig {
-        Some(path) => connect::from_file(path, context).await,
-        None => connect::from_environment(context).await,
+        Some(path) => connect::from_file(path, source.context()).await,
+        None => connect::from_environment(source.context()).await,
     }
     .context("no connection to the consumer cluster; name its kubeconfig with --kubeconfig")?;
     let mut config = Config::new(consumer);
-    config.lease_name = args.lease_name;
-    config.lease_namespace = args.lease_namespace;
-    if let Some(identity) = args.identity {
-        config.identity = identity;
+    config.lease_name.clone_from(&args.lease_name);
+    config.lease_namespace.clone_from(&args.lease_namespace);
+    if let Some(identity) = &args.identity {
+        config.identity.clone_from(identity);
     }
     config.server_address = args.server_address.0;
     Ok(config)
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(args.logs.log_level, "debug");
         let args = read(&["--lease-namespace=x", "--server-address=:9"], &pod).unwrap();
         assert_eq!(args.lease_namespace, "x");
-        assert_eq!(args.server_address, Listen(Some(([0, 0, 0, 0], 9).into())));
+        assert_eq!(args.server_address, Listen(Some("[::]:9".parse().unwrap())));
     }
 
     #[test]

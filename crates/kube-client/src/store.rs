@@ -91,6 +91,11 @@ impl<V> KeyMap<V> {
         self.namespaces.get(key.namespace.as_str())?.get(key.name.as_str())
     }
 
+    /// The value under a key, to change.
+    pub fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut V> {
+        self.namespaces.get_mut(key.namespace.as_str())?.get_mut(key.name.as_str())
+    }
+
     /// Puts a value; returns the one that was there.
     pub fn insert(&mut self, key: &ObjectKey, value: V) -> Option<V> {
         if !self.namespaces.contains_key(key.namespace.as_str()) {

@@ -232,8 +232,8 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Me
         watch(&api, &resources::of::<APIServiceExport>(), everywhere(), move |key, gone| {
             queue.add(Key::Export(key.clone()));
             if gone {
-                // What waited for its end, or was refused because of it.
-                requests.keys_in(&key.namespace).into_iter().for_each(|key| queue.add(Key::Request(key)));
+                // What waited for its end, or was refused because of it: other consumers' requests too.
+                requests.keys().into_iter().for_each(|key| queue.add(Key::Request(key)));
             }
             // Rights in mapped namespaces follow the exports and what was accepted there.
             for key in mapped.keys_in(&key.namespace) {

@@ -338,13 +338,15 @@ async fn alone(
         return Ok(Ok(()));
     }
     let everywhere = world.api.list(&resources::of::<APIServiceExport>(), &ListQuery::default()).await?;
-    let other = everywhere
+    let others: Vec<&Value> = everywhere
         .iter()
         .filter(|export| export["metadata"]["namespace"] != key.namespace.as_str())
-        .find(|export| isolation == Isolation::None || unfenced.iter().any(|kind| lists(export, kind)));
-    Ok(match other {
-        None => Ok(()),
-        Some(_) => {
+        .filter(|export| isolation == Isolation::None || unfenced.iter().any(|kind| lists(export, kind)))
+        .collect();
+    Ok(match others.iter().all(|export| is_ending(export)) {
+        true if others.is_empty() => Ok(()),
+        true => Err(waits("SharedClusterScope", "what another consumer had of it to be removed")),
+        false => {
             let names: Vec<String> = unfenced.iter().map(GroupResource::crd_name).collect();
             let names = names.join(", ");
             let cluster_scoped = schemas.iter().any(|spec| spec.scope == Scope::Cluster);

@@ -64,7 +64,7 @@ pub async fn set() -> Set {
         trust_forwarded: false,
         callback: None,
         token_expiry: Duration::from_secs(3600),
-        konnector_image: "ghcr.io/kube-bind/konnector".into(),
+        konnector_image: "registry.example/konnector".into(),
         version: "v0.1.0".into(),
         clock: jiff::Timestamp::now,
         used: UsedOnce::default(),

@@ -29,6 +29,29 @@ async fn unfenced_isolation_is_for_one_consumer() {
     .await;
 }
 
+/// Who was refused because of another consumer gets the kind when that one has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_gives_back_is_granted() {
+    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
+        return println!("skipped: other tests are consumers of the same API server");
+    }
+    let provider = Provider::start(Isolation::None).await;
+    let (alice, bob) = (provider.contract("alice", "uid-a").await, provider.contract("bob", "uid-b").await);
+    alice.request(&provider, &provider.kind().resource).await;
+    assert_eq!(alice.phase(&provider).await["phase"], "Succeeded");
+    bob.request(&provider, &provider.kind().resource).await;
+    assert_eq!(bob.phase(&provider).await["phase"], "Failed");
+    let key = ObjectKey::new(&alice.namespace, &provider.name());
+    let export = provider.admin.get(&of::<APIServiceExport>(), &key).await.unwrap();
+    provider.admin.delete(&of::<APIServiceExport>(), &key, export["metadata"]["uid"].as_str().unwrap()).await.unwrap();
+    let key = ObjectKey::new(&bob.namespace, &provider.name());
+    eventually("granted after all", || async {
+        let live = bob.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
+        (live["status"]["phase"] == "Succeeded").then_some(())
+    })
+    .await;
+}
+
 /// Whether a kind is taken is decided by one request at a time, whatever the caches of the backend know by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_requests_at_the_same_moment_one_is_granted() {

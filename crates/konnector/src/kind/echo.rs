@@ -17,6 +17,10 @@ use crate::sync::{
 /// After a write, how long its event may take before we look again.
 pub(super) const ECHO: Duration = Duration::from_secs(5);
 
+/// How often a watch is doubted for the same event before the answer is no longer believed: an API server that was put
+/// back to an earlier state shows the older object for good.
+const DOUBTS: u8 = 6;
+
 /// What the caches showed when we wrote.
 pub(super) struct Pending {
     /// Revisions of the consumer's object that tell nothing new: the one we decided on, and the one that we made.
@@ -24,7 +28,17 @@ pub(super) struct Pending {
     copy: Option<String>,
     /// The consumer's object as the API server answered, where the cache may still have the older one.
     ahead: Option<Packed<ConsumerSummary>>,
+    /// Whether nothing is to be decided before an event. What the answer says all about (the finalizer) needs none.
+    waits: bool,
     at: Instant,
+    doubts: u8,
+}
+
+impl Pending {
+    /// Whether the cache still has the object as it was before the answer.
+    fn is_ahead(&self, cached: Option<&String>) -> bool {
+        self.ahead.is_some() && self.consumer[0].as_ref() == cached
+    }
 }
 
 impl KindSync {
@@ -35,10 +49,11 @@ impl KindSync {
             // No event comes before the first list is whole.
             return;
         }
-        let overdue: Vec<ObjectKey> = {
+        let late: Vec<ObjectKey> = {
             let pending = self.pending.lock();
             pending.iter().filter(|(_, wait)| wait.at.elapsed() >= ECHO).map(|(key, _)| key).collect()
         };
+        let overdue: Vec<ObjectKey> = late.into_iter().filter(|key| self.is_overdue(key)).collect();
         if overdue.is_empty() {
             return;
         }
@@ -46,6 +61,23 @@ impl KindSync {
         for key in overdue {
             self.queue.add(key);
         }
+    }
+
+    /// Whether an event is still missing, of what is waited for since long.
+    fn is_overdue(&self, key: &ObjectKey) -> bool {
+        let (consumer, _, _) = self.sides(key);
+        let mut pending = self.pending.lock();
+        let Some(wait) = pending.get_mut(key) else { return false };
+        if wait.waits {
+            return true;
+        }
+        let missing = wait.is_ahead(consumer.present().map(|c| &c.revision));
+        wait.at = Instant::now();
+        wait.doubts += 1;
+        if !missing || wait.doubts >= DOUBTS {
+            pending.remove(key);
+        }
+        missing
     }
 
     fn doubt_watches(&self, overdue: &[ObjectKey]) {
@@ -71,35 +103,36 @@ impl KindSync {
     ) -> Option<Duration> {
         let listed = self.objects_synced();
         let mut pending = self.pending.lock();
-        let wait = pending.get(key)?;
+        let wait = pending.get_mut(key)?;
         let now = consumer.present().map(|c| &c.revision);
-        let consumer_same = wait.consumer.iter().any(|known| known.as_ref() == now);
-        let copy_same = wait.copy == known(copy);
-        if !consumer_same {
+        let ahead = wait.is_ahead(now);
+        if !wait.consumer.iter().any(|known| known.as_ref() == now) || (!wait.waits && !ahead) {
             pending.remove(key);
             return None;
         }
-        if !copy_same {
-            // What we know of the consumer's object stays known until its event comes.
-            if wait.ahead.is_none() || wait.consumer[0].as_ref() != now {
-                pending.remove(key);
-            }
+        if !wait.waits {
             return None;
         }
-        match ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero()) {
-            Some(left) => return Some(left),
-            // No event comes before the first list is whole.
-            None if !listed => return Some(ECHO),
-            None => {}
-        }
-        match pending.remove(key) {
-            Some(late) if late.ahead.is_some() => {
-                pending.insert(key, Pending { at: Instant::now(), ..late });
+        let left = ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero());
+        if wait.copy == known(copy) {
+            match left {
+                Some(left) => return Some(left),
+                // No event comes before the first list is whole.
+                None if !listed => return Some(ECHO),
+                None => {}
             }
-            _ => {}
+        }
+        // The copy's event is here, or overdue. What we know of the consumer's object stays known until its own comes.
+        let came = wait.copy != known(copy);
+        wait.waits = false;
+        wait.at = Instant::now();
+        if !ahead {
+            pending.remove(key);
         }
         drop(pending);
-        self.doubt_watches(std::slice::from_ref(key));
+        if !came {
+            self.doubt_watches(std::slice::from_ref(key));
+        }
         None
     }
 
@@ -112,7 +145,21 @@ impl KindSync {
         (newer.uid == cached.uid).then_some(newer)
     }
 
-    /// A write was made that was decided on these.
+    /// The consumer's object was written, and the answer says all that there is to know.
+    pub(super) fn answered(
+        &self,
+        key: &ObjectKey,
+        before: &ConsumerSummary,
+        answer: &ConsumerSummary,
+        copy: &Side<ProviderSummary>,
+    ) {
+        let consumer = [Some(before.revision.clone()), Some(answer.revision.clone())];
+        let ahead = Some(Packed::new(answer));
+        let wait = Pending { consumer, copy: known(copy), ahead, waits: false, at: Instant::now(), doubts: 0 };
+        self.pending.lock().insert(key, wait);
+    }
+
+    /// A write was made that was decided on these; its event is to come.
     pub(super) fn expect_echo(&self, key: &ObjectKey, consumer: &ConsumerSummary, copy: &Side<ProviderSummary>) {
         let mut pending = self.pending.lock();
         // After a write at the consumer and one at the provider: the event of the first is no news.
@@ -125,7 +172,9 @@ impl KindSync {
                 consumer: [before.or_else(|| revision.clone()), revision],
                 copy: known(copy),
                 ahead: ahead.then(|| Packed::new(consumer)),
+                waits: true,
                 at: Instant::now(),
+                doubts: 0,
             },
         );
     }

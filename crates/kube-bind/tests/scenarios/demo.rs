@@ -20,7 +20,7 @@ async fn the_demo_plays_to_its_end() {
         .name(&kubectl.to_string_lossy(), "<kubectl>")
         .name(&server("/kubernetes"), "http://mangodb.example/kubernetes")
         .name(&server("/export"), "http://tshirt.example/export")
-        .form(r"\S+/kube-bind-[0-9a-f]{12}/", "<folder>/")
+        .form(r"\S+/kube-bind-[0-9A-Za-z]{6}/", "<folder>/")
         // Where this database listens, and the code of this shirt.
         .form(r"\bas[0-9a-f]+\.eu-central-1\.mangodb\.localhost(:\d+)?", "as<number>.eu-central-1.mangodb.localhost$1")
         .form(r"\b(mangodb\.localhost):\d{4,5}", "$1:<port>")

@@ -67,6 +67,14 @@ async fn what_has_come_is_not_waited_for() {
         if copy["spec"]["size"] == 7 { Ok(()) } else { Err(copy.to_string()) }
     })
     .await;
+    // Put back by the agent, with nothing to write after it.
+    let nothing = json!({"metadata": {"finalizers": null}});
+    world.consumers[0].site.patch(&service.resource(), "default", "one", &nothing).await;
+    eventually("the finalizer is back", async || {
+        let object = world.consumers[0].site.get(&service.resource(), "default", "one").await.unwrap_or_default();
+        if object["metadata"]["finalizers"].is_array() { Ok(()) } else { Err(object.to_string()) }
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     // A watch of which an event is missing is doubted, and starts anew: here none is missing.
     let proxies = [&world.consumers[0].faults, &world.providers[0].faults].map(|proxy| proxy.as_ref().unwrap());
