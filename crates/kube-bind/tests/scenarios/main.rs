@@ -33,6 +33,7 @@ mod policies;
 mod programs;
 mod provider_day;
 mod refusals;
+mod renewed;
 mod rights;
 mod rights_provider;
 mod seeds;
