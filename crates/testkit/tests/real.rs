@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 /// Says what a child process plays.
 const PART: &str = "KUBE_BIND_TEST_PART";
+const ALL: [&str; 3] = ["etcd", "kube-apiserver", "kube-controller-manager"];
 /// What a child prints before its folder.
 const HERE: &str = "the cluster is in ";
 
@@ -89,7 +90,7 @@ async fn it_starts_comes_back_and_forgets() {
     cluster.restart().await;
     assert_eq!(cluster.url(), url);
     assert_eq!(get(&cluster, "/api/v1/namespaces/kept").await["kind"], "Namespace");
-    let pids = pids(folder.path());
+    let pids = pids(folder.path(), &ALL);
     assert!(pids.iter().all(|pid| alive(pid)));
     drop(cluster);
     gone(&pids).await;
@@ -107,8 +108,7 @@ fn child(test: &str, part: &str, environment: &[(&str, &OsStr)]) -> Child {
 }
 
 /// The processes of a cluster.
-fn pids(folder: &Path) -> Vec<String> {
-    let programs = ["etcd", "kube-apiserver", "kube-controller-manager"];
+fn pids(folder: &Path, programs: &[&str]) -> Vec<String> {
     let pid = |program: &str| std::fs::read_to_string(folder.join(format!("{program}.log.pid"))).unwrap();
     programs.iter().map(|program| pid(program).trim().to_owned()).collect()
 }
@@ -149,7 +149,7 @@ async fn nothing_is_left_of_a_cluster_whose_test_is_killed_or_panics() {
                 break Path::new(folder).to_owned();
             }
         };
-        let pids = pids(&folder);
+        let pids = pids(&folder, &ALL);
         assert!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
         if part == "is killed" {
             child.kill().await.unwrap();
@@ -193,6 +193,12 @@ async fn taken_ports_are_not_an_error() {
     // Longer than the guard of what did not start would wait before it removes the folder.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(folder.path().join("ca.crt").exists(), "the folder of a running cluster is gone");
+    // The folder may go first.
+    let pids = pids(folder.path(), &["etcd", "kube-apiserver"]);
+    drop(folder);
+    assert!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
+    drop(cluster);
+    gone(&pids).await;
 }
 
 /// Programs that end at once, instead of the real ones.

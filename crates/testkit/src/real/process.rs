@@ -2,7 +2,8 @@
 //! panicking or `kill -9` of the test process ends the program.
 //!
 //! A small shell holds a pipe from the test process. When the pipe closes, for whatever reason, it kills the program and
-//! removes what it was told to. A line on the pipe asks for the end without the removal.
+//! removes what it was told to. A line on the pipe asks for the end without the removal. Whom to kill it knows from the start:
+//! a test may remove the folder at the same moment.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 const GUARD: &str = r#"log=$1 remove=$2; shift 2
 rm -f "$log.pid" "$log.ended"
 ( "$@" </dev/null >>"$log" 2>&1 & echo $! >"$log.pid"; wait $!; echo $? >"$log.ended" ) &
+while [ ! -s "$log.pid" ]; do sleep 0.01; done
+read -r pid <"$log.pid"
 read -r word
-while [ ! -s "$log.pid" ]; do sleep 0.05; done
-[ -e "$log.ended" ] || kill -KILL "$(cat "$log.pid")"
+[ -e "$log.ended" ] || kill -KILL "$pid"
 wait
 [ "$word" = stop ] || [ -z "$remove" ] || for pause in 1 2 4; do sleep $pause; rm -rf "$remove"; done"#;
 
