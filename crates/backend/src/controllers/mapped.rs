@@ -231,9 +231,7 @@ async fn ensure_namespace(
     let there = ObjectKey::cluster(name);
     let ours = format!("{}/{}", key.namespace, key.name);
     let kinds: Vec<Resource> = terms.kinds.values().map(|(kind, _)| kind.clone()).collect();
-    let kinds = rights::kinds_text(&kinds);
     let wide: Vec<Resource> = terms.wide.values().map(|(kind, ..)| kind.clone()).collect();
-    let wide = rights::kinds_text(&wide);
     let foreign = || {
         format!(
             "namespace {name} at the provider is not this mapping's (annotation {ANNOTATION_API_SERVICE_NAMESPACE} is not {ours}); \
@@ -244,11 +242,11 @@ async fn ensure_namespace(
         let mut body = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "annotations": {
-                ANNOTATION_API_SERVICE_NAMESPACE: ours, rights::ANNOTATION_KINDS: kinds,
+                ANNOTATION_API_SERVICE_NAMESPACE: ours, rights::ANNOTATION_KINDS: rights::kinds_text(&kinds),
             }},
         });
         if !wide.is_empty() {
-            body["metadata"]["annotations"][rights::ANNOTATION_WIDE_KINDS] = json!(wide);
+            body["metadata"]["annotations"][rights::ANNOTATION_WIDE_KINDS] = json!(rights::kinds_text(&wide));
         }
         return match world.api.create(&kind, None, &body).await {
             Ok(_) => {
@@ -267,7 +265,8 @@ async fn ensure_namespace(
         return Ok(Err(format!("namespace {name} at the provider is being deleted; it is made again after that")));
     }
     let mut changed = json!({});
-    for (name, text) in [(rights::ANNOTATION_KINDS, kinds), (rights::ANNOTATION_WIDE_KINDS, wide)] {
+    for (name, present) in [(rights::ANNOTATION_KINDS, kinds), (rights::ANNOTATION_WIDE_KINDS, wide)] {
+        let text = rights::kinds_with(&live, name, &present);
         if annotations[name] != text.as_str() && !text.is_empty() {
             changed[name] = json!(text);
         }

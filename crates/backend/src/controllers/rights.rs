@@ -19,7 +19,8 @@ use super::{Trouble, World};
 use crate::contracts::{MANAGER, patiently};
 use crate::resources;
 
-/// Annotation on mapped namespaces: the exported kinds whose objects must be gone before the namespace goes.
+/// Annotation on mapped namespaces: the kinds whose objects must be gone before the namespace goes: all that were ever
+/// exported into it, because an export may end and leave its objects.
 pub const ANNOTATION_KINDS: &str = "backend.kube-bind.io/exported-kinds";
 
 /// Annotation on mapped namespaces: the exported kinds that are cluster-scoped for the consumer. What they refer to lies in
@@ -170,7 +171,6 @@ fn same_subjects(one: &Value, other: &Value) -> bool {
 /// Those of the API server.
 pub async fn withdraw(world: &World, export: &APIServiceExport) -> Result<(), Trouble> {
     let contract = export.metadata.namespace.as_deref().unwrap_or_default();
-    let name = provider::mapped_role_name(export.metadata.name.as_deref().unwrap_or_default());
     let mut namespaces = vec![contract.to_owned()];
     for key in world.mapped.keys_in(contract) {
         if let Some(entry) = world.mapped.get(&key)
@@ -180,13 +180,7 @@ pub async fn withdraw(world: &World, export: &APIServiceExport) -> Result<(), Tr
         }
     }
     for namespace in namespaces {
-        for kind in [resources::role_bindings(), resources::roles()] {
-            let key = ObjectKey::new(&namespace, &name);
-            let live = world.api.get_opt(&kind, &key).await?;
-            if let Some(uid) = live.as_ref().and_then(|live| live["metadata"]["uid"].as_str()) {
-                world.api.delete(&kind, &key, uid).await?;
-            }
-        }
+        withdraw_from(world, &namespace, export.metadata.name.as_deref().unwrap_or_default()).await?;
     }
     for resource in &export.spec.resources {
         let kind = resource.group_resource();
@@ -210,13 +204,39 @@ pub async fn withdraw(world: &World, export: &APIServiceExport) -> Result<(), Tr
     Ok(())
 }
 
+/// Takes an export's rights in one namespace back.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn withdraw_from(world: &World, namespace: &str, export: &str) -> Result<(), Trouble> {
+    for kind in [resources::role_bindings(), resources::roles()] {
+        let key = ObjectKey::new(namespace, &provider::mapped_role_name(export));
+        let live = world.api.get_opt(&kind, &key).await?;
+        if let Some(uid) = live.as_ref().and_then(|live| live["metadata"]["uid"].as_str()) {
+            world.api.delete(&kind, &key, uid).await?;
+        }
+    }
+    Ok(())
+}
+
 /// The exported kinds of a mapped namespace, for its annotation.
 #[must_use]
 pub fn kinds_text(kinds: &[Resource]) -> String {
     let mut names: Vec<String> =
         kinds.iter().map(|kind| format!("{}/{}/{}/{}", kind.group, kind.version, kind.plural, kind.kind)).collect();
     names.sort();
+    names.dedup();
     names.join(",")
+}
+
+/// What a mapped namespace's annotation is to say: the kinds that it names, and the present ones in their present version.
+/// None is taken out: where an export has ended, its objects may have been left.
+#[must_use]
+pub fn kinds_with(namespace: &Value, annotation: &str, present: &[Resource]) -> String {
+    let mut kinds = kinds_in(namespace, annotation);
+    kinds.retain(|old| !present.iter().any(|now| (&now.group, &now.plural) == (&old.group, &old.plural)));
+    kinds.extend_from_slice(present);
+    kinds_text(&kinds)
 }
 
 /// The exported kinds that a mapped namespace's annotation names.
@@ -250,5 +270,16 @@ mod tests {
         back.reverse();
         assert_eq!(back, kinds);
         assert!(kinds_in(&json!({}), ANNOTATION_KINDS).is_empty());
+    }
+
+    #[test]
+    fn the_annotation_forgets_no_kind() {
+        let kinds = [Resource::new("g.io", "v1", "things", "Thing"), Resource::new("a.io", "v2", "as", "A")];
+        let namespace = json!({"metadata": {"annotations": {ANNOTATION_KINDS: kinds_text(&kinds)}}});
+        assert_eq!(kinds_with(&namespace, ANNOTATION_KINDS, &[]), kinds_text(&kinds));
+        assert_eq!(kinds_with(&namespace, ANNOTATION_KINDS, &kinds), kinds_text(&kinds));
+        let now = Resource::new("g.io", "v3", "things", "Thing");
+        assert_eq!(kinds_with(&namespace, ANNOTATION_KINDS, &[now]), "a.io/v2/as/A,g.io/v3/things/Thing");
+        assert_eq!(kinds_with(&json!({}), ANNOTATION_KINDS, &[]), "");
     }
 }

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use kube_bind_api::constants::ANNOTATION_API_SERVICE_NAMESPACE;
-use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespace, Isolation, Scope};
+use kube_bind_api::{
+    APIServiceExport, APIServiceExportRequest, APIServiceNamespace, ExportedResource, GroupResource, Isolation, Scope,
+};
 use kube_client::{Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
@@ -63,7 +65,7 @@ async fn end_contract(world: &World, contract: &str, isolation: Isolation) -> Re
     let mapped = world.api.list(&resources::of::<APIServiceNamespace>(), &ListQuery::namespace(contract)).await?;
     for live in mapped {
         if let Some(key) = ObjectKey::of(&live)
-            && !release(world, &key, &live).await?
+            && release(world, &key, &live).await? != Left::Nothing
         {
             tracing::info!(
                 contract,
@@ -97,7 +99,7 @@ async fn lodges(world: &World, contract: &str) -> Result<bool, Trouble> {
     Ok(false)
 }
 
-/// Ends a mapping: waits until no exported object is left, unless the whole contract goes.
+/// Ends a mapping: waits until no object is left of what is exported, unless the whole contract goes.
 ///
 /// # Errors
 /// [`Trouble`]; tried again.
@@ -105,48 +107,107 @@ pub async fn mapped(world: &World, key: &ObjectKey, live: &Value) -> Result<Outc
     if !super::export::has_finalizer(live) {
         return Ok(Outcome::Done);
     }
-    if !release(world, key, live).await? {
-        let contract = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&key.namespace)).await?;
-        if contract.is_some_and(|contract| contract["metadata"]["deletionTimestamp"].is_null()) {
-            return Ok(Outcome::After(AGAIN));
+    match release(world, key, live).await? {
+        Left::Nothing => {}
+        Left::Orphans => {
+            // Whoever unbound these left them to the provider: neither they nor the namespace end with the consumer's. A
+            // namespace of that name at the consumer is mapped to this one again.
+            let namespace = live["status"]["namespace"].as_str().unwrap_or_default();
+            for export in world.exports_in(&key.namespace) {
+                rights::withdraw_from(world, namespace, export.metadata.name.as_deref().unwrap_or_default()).await?;
+            }
+            tracing::info!(mapping = %key, namespace, "objects of an export that has ended are left; the namespace stays");
+        }
+        Left::Bound => {
+            let contract = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&key.namespace)).await?;
+            if contract.is_some_and(|contract| contract["metadata"]["deletionTimestamp"].is_null()) {
+                return Ok(Outcome::After(AGAIN));
+            }
         }
     }
     world.api.remove_finalizer(&resources::of::<APIServiceNamespace>(), live, FINALIZER, MANAGER).await?;
     Ok(Outcome::Done)
 }
 
-/// Deletes the mapped namespace if it is this mapping's and no exported object is left in it; says whether it is gone.
-/// The consumer's rights in one that stays are withdrawn.
-async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<bool, Trouble> {
-    let Some(name) = live["status"]["namespace"].as_str() else { return Ok(true) };
+/// What keeps a mapped namespace.
+#[derive(PartialEq)]
+enum Left {
+    /// Nothing: it goes.
+    Nothing,
+    /// Objects of kinds that are exported: the consumer is about to delete them.
+    Bound,
+    /// Objects of kinds that are not exported any more, and no others.
+    Orphans,
+}
+
+/// Deletes the mapped namespace if it is this mapping's and no object that was exported is left in it; says what is.
+async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<Left, Trouble> {
+    let Some(name) = live["status"]["namespace"].as_str() else { return Ok(Left::Nothing) };
     let kind = resources::namespaces();
     let there = ObjectKey::cluster(name);
-    let Some(namespace) = world.api.get_opt(&kind, &there).await? else { return Ok(true) };
+    let Some(namespace) = world.api.get_opt(&kind, &there).await? else { return Ok(Left::Nothing) };
     let ours = format!("{}/{}", key.namespace, key.name);
     if namespace["metadata"]["annotations"][ANNOTATION_API_SERVICE_NAMESPACE] != ours.as_str() {
         // Somebody else's: not ours to delete, and nothing of ours is in it.
-        return Ok(true);
+        return Ok(Left::Nothing);
     }
     world.claimed.forget(name);
     if !namespace["metadata"]["deletionTimestamp"].is_null() {
-        return Ok(true);
+        return Ok(Left::Nothing);
     }
+    let mut kinds = Vec::new();
     for resource in rights::kinds_in(&namespace, rights::ANNOTATION_WIDE_KINDS) {
         if has_copies(world, &resource, &key.namespace).await? {
-            return Ok(false);
+            kinds.push(resource);
         }
     }
     for resource in rights::kinds_in(&namespace, rights::ANNOTATION_KINDS) {
-        match world.api.list_page(&resource, &ListQuery::namespace(name), 1, None).await {
-            Ok(page) if page.items.is_empty() => {}
-            Ok(_) => return Ok(false),
-            // The kind itself is gone, and its objects with it.
-            Err(err) if err.class == Class::NotFound => {}
-            Err(err) => return Err(err.into()),
+        if occupies(world, &resource, name).await? {
+            kinds.push(resource);
         }
     }
-    remove(world, &kind, &there).await?;
-    Ok(true)
+    if kinds.is_empty() {
+        remove(world, &kind, &there).await?;
+        return Ok(Left::Nothing);
+    }
+    let exports = world.exports_in(&key.namespace);
+    let exported: Vec<_> =
+        exports.iter().flat_map(|export| &export.spec.resources).map(ExportedResource::group_resource).collect();
+    let bound = kinds.iter().any(|kind| exported.contains(&GroupResource::new(&kind.group, &kind.plural)));
+    Ok(if bound { Left::Bound } else { Left::Orphans })
+}
+
+/// Whether objects of a kind are, or may be, in a mapped namespace: what cannot be looked at is not destroyed.
+async fn occupies(world: &World, resource: &Resource, namespace: &str) -> Result<bool, Trouble> {
+    let query = ListQuery::namespace(namespace);
+    let refused = match world.api.list_page(resource, &query, 1, None).await {
+        Ok(page) => return Ok(!page.items.is_empty()),
+        Err(err) if err.class == Class::NotFound || err.is_forbidden() => err,
+        Err(err) => return Err(err.into()),
+    };
+    let crd = format!("{}.{}", resource.plural, resource.group);
+    let crds = world.api.list(&resources::crds(), &ListQuery::named(None, &crd)).await?;
+    // The kind itself is gone, and its objects with it.
+    let Some(live) = crds.first() else { return Ok(false) };
+    if refused.is_forbidden() {
+        tracing::warn!(
+            kind = crd,
+            namespace,
+            "objects of a kind that is not granted (any more) may be in a mapped namespace, which therefore stays; \
+             grant the kind again (kubectl bind provider offer), or see to the namespace yourself"
+        );
+        return Ok(true);
+    }
+    // Only that version is gone.
+    let versions = live["spec"]["versions"].as_array();
+    let served = versions.into_iter().flatten().find(|version| version["served"] == true);
+    let Some(version) = served.and_then(|version| version["name"].as_str()) else { return Ok(true) };
+    let resource = Resource::new(&resource.group, version, &resource.plural, &resource.kind);
+    match world.api.list_page(&resource, &query, 1, None).await {
+        Ok(page) => Ok(!page.items.is_empty()),
+        Err(err) if err.class == Class::NotFound => Ok(true),
+        Err(err) => Err(err.into()),
+    }
 }
 
 /// Whether a contract has objects of a kind that is cluster-scoped for the consumer: in the contract namespace, or among

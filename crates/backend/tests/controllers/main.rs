@@ -7,4 +7,5 @@
 mod again;
 mod bind;
 mod isolation;
+mod orphans;
 mod provider;
