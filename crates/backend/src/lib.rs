@@ -53,6 +53,9 @@ use crate::identity::oidc::{OidcError, RelyingParty};
 use crate::metrics::Metrics;
 use crate::seal::{SealError, Sealer};
 
+const NO_KEY: &str =
+    "no --cookie-signing-key-file: sessions and tokens end with this process, and replicas do not share them";
+
 /// Why the service ended or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -86,7 +89,7 @@ pub async fn run(
     ready: Option<oneshot::Sender<SocketAddr>>,
 ) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new(config.lease.is_some()));
-    let _probes = match config.server_address {
+    let probes = match config.server_address {
         Some(address) => {
             Some(probes::serve(address, metrics.clone()).await.map_err(|err| ListenError::Bind(address, err))?)
         }
@@ -137,6 +140,9 @@ pub async fn run(
     let served = serve::serve(bound, router, config.drain, shutdown.clone()).await;
     shutdown.cancel();
     let _ = controllers.await;
+    if let Some(probes) = probes {
+        probes.stop().await;
+    }
     tracing::info!("backend stopped");
     served?;
     Ok(())
@@ -171,9 +177,7 @@ fn app(
     let sealer = match &config.signing_key {
         Some(key) => Sealer::new(key)?,
         None => {
-            tracing::warn!(
-                "no --cookie-signing-key-file: sessions and tokens end with this process, and replicas do not share them"
-            );
+            tracing::warn!("{NO_KEY}");
             Sealer::new(&rand::random::<[u8; 32]>())?
         }
     };
@@ -233,7 +237,12 @@ pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
         match config.kube.pinned() {
             None => run(config, stop, None).await,
             Some((source, kube)) => {
-                let config = Config { kube, ..config };
+                // Sessions outlive a connection.
+                let signing_key = config.signing_key.or_else(|| {
+                    tracing::warn!("{NO_KEY}");
+                    Some(rand::random::<[u8; 32]>().to_vec())
+                });
+                let config = Config { kube, signing_key, ..config };
                 source.keep(stop, async |turn| run(config.clone(), turn, None).await).await
             }
         }

@@ -53,7 +53,7 @@ pub enum RunError {
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let Config { consumer, lease_name, lease_namespace, identity, server_address } = config;
     let metrics = Arc::new(Metrics::default());
-    let _probes = match server_address {
+    let probes = match server_address {
         Some(address) => {
             Some(probes::serve(address, metrics.clone()).await.map_err(|source| RunError::Listen { address, source })?)
         }
@@ -74,6 +74,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         lead(api.clone(), identity.clone(), metrics.clone(), leading)
     })
     .await;
+    if let Some(probes) = probes {
+        probes.stop().await;
+    }
     tracing::info!("agent stopped");
     Ok(())
 }

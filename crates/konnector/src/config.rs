@@ -36,7 +36,7 @@ impl Config {
             consumer,
             lease_name: KONNECTOR_LEASE.into(),
             lease_namespace: CONSUMER_NAMESPACE.into(),
-            identity: format!("konnector-{}", uuid::Uuid::new_v4()),
+            identity: random_identity(),
             server_address: None,
         }
     }
@@ -102,11 +102,17 @@ pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
     // One thread: the agent waits for API servers, and every further thread costs memory.
     program::run("konnector", Threads::One, args.shutdown.shutdown_grace_period, |stop| async move {
         let source = Source::new(args.kubeconfig.as_deref(), args.context.as_deref());
-        source.keep(stop, async |turn| anyhow::Ok(crate::run(connected(&args, &source).await?, turn).await?)).await
+        let identity = args.identity.clone().unwrap_or_else(random_identity);
+        let run = async |turn| anyhow::Ok(crate::run(connected(&args, &source, &identity).await?, turn).await?);
+        source.keep(stop, run).await
     })
 }
 
-async fn connected(args: &Args, source: &Source) -> anyhow::Result<Config> {
+fn random_identity() -> String {
+    format!("konnector-{}", uuid::Uuid::new_v4())
+}
+
+async fn connected(args: &Args, source: &Source, identity: &str) -> anyhow::Result<Config> {
     use anyhow::Context as _;
 
     let consumer = match &args.kubeconfig {
@@ -117,9 +123,7 @@ async fn connected(args: &Args, source: &Source) -> anyhow::Result<Config> {
     let mut config = Config::new(consumer);
     config.lease_name.clone_from(&args.lease_name);
     config.lease_namespace.clone_from(&args.lease_namespace);
-    if let Some(identity) = &args.identity {
-        config.identity.clone_from(identity);
-    }
+    identity.clone_into(&mut config.identity);
     config.server_address = args.server_address.0;
     Ok(config)
 }

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long after a connection anew failed the next is tried.
+const AGAIN: Duration = Duration::from_secs(2);
 /// What a pod trusts; its token is read for every request.
 const POD_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
@@ -64,7 +66,8 @@ impl Source {
         let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()?;
         let user = |named: &&NamedAuthInfo| Some(&named.name) == context.user.as_ref();
         let user = kubeconfig.auth_infos.iter().find(user).and_then(|named| named.auth_info.as_ref());
-        serde_json::to_string(&(context, cluster, user)).ok()?.hash(&mut hasher);
+        // By way of a value, whose maps are sorted.
+        serde_json::to_value((cluster, user)).ok()?.to_string().hash(&mut hasher);
         let keys = user.map(|user| [&user.client_certificate, &user.client_key]);
         for file in std::iter::once(&cluster.certificate_authority).chain(keys.into_iter().flatten()).flatten() {
             std::fs::read(file).ok()?.hash(&mut hasher);
@@ -73,29 +76,43 @@ impl Source {
     }
 
     /// Runs `work`, anew whenever the files say something else: the token that it is given is cancelled then, and it is
-    /// waited for. Ends with `work`.
+    /// waited for. Ends with `work`, unless that fails after it was begun anew: then it is tried again.
     ///
     /// # Errors
-    /// Those of `work`.
-    pub async fn keep<E>(
+    /// Those of `work` with what the files said at first.
+    pub async fn keep<E: std::fmt::Display>(
         &self,
         stop: CancellationToken,
         mut work: impl AsyncFnMut(CancellationToken) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut first = true;
         loop {
             let known = self.fingerprint();
             let turn = stop.child_token();
             let mut working = std::pin::pin!(work(turn.clone()));
-            tokio::select! {
-                done = &mut working => return done,
+            let done = tokio::select! {
+                done = &mut working => done,
                 () = self.changed(known) => {
                     tracing::info!("what the kubeconfig says has changed: connecting anew");
                     turn.cancel();
-                    working.await?;
+                    let done = working.await;
+                    first = false;
+                    if let Err(error) = &done {
+                        tracing::warn!("with what the kubeconfig said before: {error:#}");
+                    }
+                    if stop.is_cancelled() {
+                        return Ok(());
+                    }
+                    continue;
                 }
+            };
+            match done {
+                Err(error) if !first => tracing::error!("with what the kubeconfig says now: {error:#}; tried again"),
+                done => return done,
             }
-            if stop.is_cancelled() {
-                return Ok(());
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(AGAIN) => {}
             }
         }
     }
@@ -167,6 +184,45 @@ mod tests {
         let (done, seen) = tokio::join!(source.keep(stop.clone(), work), story);
         assert_eq!((done, seen), (Ok(()), vec![1, 1, 1, 2, 3]));
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_anew_is_tried_again() {
+        let file = std::env::temp_dir().join(format!("kube-client-source-again-{}", std::process::id()));
+        let write =
+            |token: &str| std::fs::write(&file, text(token, "c").replace(", certificate-authority: ca.crt", ""));
+        write("a").unwrap();
+        let source = Source::new(Some(&file), None);
+        let turns = AtomicUsize::new(0);
+        let stop = CancellationToken::new();
+        let work = async |turn: CancellationToken| {
+            match turns.fetch_add(1, Ordering::SeqCst) {
+                1 | 2 => return Err("the API server is away"),
+                3 => stop.cancel(),
+                _ => {}
+            }
+            turn.cancelled().await;
+            Ok(())
+        };
+        let (done, ()) = tokio::join!(source.keep(stop.clone(), work), async {
+            tokio::time::sleep(LOOK).await;
+            write("b").unwrap();
+        });
+        assert_eq!((done, turns.load(Ordering::SeqCst)), (Ok(()), 4));
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_matters_is_the_same_each_time_it_is_read() {
+        let file = std::env::temp_dir().join(format!("kube-client-source-exec-{}", std::process::id()));
+        let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: login, interactiveMode: Never, env: \
+                    [{name: A, value: a}, {name: B, value: b}, {name: C, value: c}]}";
+        let text = text("a", "c").replace("token: a", exec).replace(", certificate-authority: ca.crt", "");
+        std::fs::write(&file, text).unwrap();
+        let source = Source::new(Some(&file), None);
+        let seen: std::collections::BTreeSet<_> = (0..50).map(|_| source.fingerprint()).collect();
+        assert!(seen.len() == 1 && !seen.contains(&None), "{seen:?}");
+        std::fs::remove_file(&file).unwrap();
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Requests answered at once.
@@ -100,7 +101,17 @@ pub fn readiness(checks: &[Check]) -> (bool, String) {
 pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
-    _stop: DropGuard,
+    stop: DropGuard,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Stops it; then the address is free.
+    pub async fn stop(self) {
+        drop(self.stop);
+        // It panics nowhere.
+        let _ = self.serving.await;
+    }
 }
 
 /// Starts to answer on `address`.
@@ -112,14 +123,14 @@ pub async fn serve(address: SocketAddr, probed: Arc<dyn Probed>) -> std::io::Res
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let token = stop.clone();
-    tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
         tokio::select! {
             () = token.cancelled() => {}
             () = accept(listener, probed) => {}
         }
     });
     tracing::info!(%address, "probes and metrics");
-    Ok(Server { address, _stop: stop.drop_guard() })
+    Ok(Server { address, stop: stop.drop_guard(), serving })
 }
 
 async fn accept(listener: TcpListener, probed: Arc<dyn Probed>) {

@@ -9,7 +9,8 @@
 //!                                                      pod: runs what a Deployment says
 //! ```
 //!
-//! A scenario never asks what kind of API server it runs on, nor which API it is about.
+//! A scenario never asks what kind of API server it runs on, nor which API it is about. Those about admission policies ask
+//! a site whether it evaluates them ([`site::Site::enforces_admission`]): the embedded one only stores them.
 
 // Tests panic: that is how they fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::missing_panics_doc)]

@@ -233,7 +233,15 @@ pub async fn run(api: Api, issuing: Issuing, settings: Settings, metrics: Arc<Me
             queue.add(Key::Export(key.clone()));
             if gone {
                 // What waited for its end, or was refused because of it: other consumers' requests too.
-                requests.keys().into_iter().for_each(|key| queue.add(Key::Request(key)));
+                for (other, request) in requests.all() {
+                    match other.namespace == key.namespace {
+                        true => queue.add(Key::Request(other)),
+                        false if request.summary["status"]["phase"] != "Succeeded" => {
+                            queue.add_behind(Key::Request(other));
+                        }
+                        false => {}
+                    }
+                }
             }
             // Rights in mapped namespaces follow the exports and what was accepted there.
             for key in mapped.keys_in(&key.namespace) {

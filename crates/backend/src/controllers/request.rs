@@ -32,6 +32,10 @@ use crate::resources;
 /// How soon to look again at what is on its way out.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
+const LATER: Duration = Duration::from_secs(30);
+/// Reason of a request for a kind that another consumer has for itself.
+const SHARED: &str = "SharedClusterScope";
+
 /// Why a request is not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Refusal {
@@ -85,6 +89,8 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
         }
     }
     Ok(match verdict {
+        // The end of another consumer's export is an event, and may take its time.
+        Err(Refusal { passes: true, reason: SHARED, .. }) => Outcome::After(LATER),
         Err(Refusal { passes: true, .. }) => Outcome::After(SOON),
         _ => Outcome::Done,
     })
@@ -345,7 +351,7 @@ async fn alone(
         .collect();
     Ok(match others.iter().all(|export| is_ending(export)) {
         true if others.is_empty() => Ok(()),
-        true => Err(waits("SharedClusterScope", "what another consumer had of it to be removed")),
+        true => Err(waits(SHARED, "what another consumer had of it to be removed")),
         false => {
             let names: Vec<String> = unfenced.iter().map(GroupResource::crd_name).collect();
             let names = names.join(", ");
@@ -360,7 +366,7 @@ async fn alone(
                 ),
             };
             Err(refuse(
-                "SharedClusterScope",
+                SHARED,
                 format!(
                     "{names} is {what} and used by another consumer; RBAC cannot keep the two apart, so consumers would \
                      reach each other's objects: to share it on purpose the provider has to {mend}"

@@ -31,6 +31,13 @@ pub(super) struct RunningKind {
     pub(super) sync: Arc<KindSync>,
 }
 
+/// Nothing of it is written any more, whoever still works on an object.
+impl Drop for RunningKind {
+    fn drop(&mut self) {
+        self.sync.halt();
+    }
+}
+
 impl BindingState {
     /// Whether a CRD is one of this binding's.
     pub fn concerns_crd(&self, name: &str) -> bool {

@@ -65,13 +65,15 @@ impl KindSync {
 
     /// Whether an event is still missing, of what is waited for since long.
     fn is_overdue(&self, key: &ObjectKey) -> bool {
-        let (consumer, _, _) = self.sides(key);
+        let (consumer, copy, _) = self.sides(key);
+        let now = consumer.present().map(|c| &c.revision);
         let mut pending = self.pending.lock();
-        let Some(wait) = pending.get_mut(key) else { return false };
+        let Some(wait) = pending.get_mut(key).filter(|wait| wait.at.elapsed() >= ECHO) else { return false };
         if wait.waits {
-            return true;
+            // Whoever waits in the queue has got its event.
+            return wait.copy == known(&copy) && wait.consumer.iter().any(|known| known.as_ref() == now);
         }
-        let missing = wait.is_ahead(consumer.present().map(|c| &c.revision));
+        let missing = wait.is_ahead(now);
         wait.at = Instant::now();
         wait.doubts += 1;
         if !missing || wait.doubts >= DOUBTS {
@@ -153,6 +155,11 @@ impl KindSync {
         answer: &ConsumerSummary,
         copy: &Side<ProviderSummary>,
     ) {
+        if before.revision == answer.revision {
+            // Nothing was changed, and no event comes.
+            self.pending.lock().remove(key);
+            return;
+        }
         let consumer = [Some(before.revision.clone()), Some(answer.revision.clone())];
         let ahead = Some(Packed::new(answer));
         let wait = Pending { consumer, copy: known(copy), ahead, waits: false, at: Instant::now(), doubts: 0 };

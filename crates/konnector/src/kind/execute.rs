@@ -47,6 +47,7 @@ impl KindSync {
         standing: Standing,
         actions: Vec<Action>,
     ) -> Outcome {
+        let asked = actions.contains(&Action::EnsureMapping);
         for action in actions {
             let done = match &action {
                 Action::EnsureMapping => self.ensure_mapping(&key.namespace).await,
@@ -70,7 +71,8 @@ impl KindSync {
                 return self.failed(key, consumer, &action, &error).await;
             }
         }
-        Outcome::Done
+        // Its answer comes with the mapping, or was to an earlier one that has gone since.
+        if asked { Outcome::After(MAPPING_RETRY) } else { Outcome::Done }
     }
 
     pub(super) async fn failed(

@@ -178,6 +178,11 @@ impl KindSync {
         this
     }
 
+    /// Ends all work, what is under way too.
+    pub fn halt(&self) {
+        self.stop.cancel();
+    }
+
     /// What is synced.
     pub fn config(&self) -> &KindConfig {
         &self.config

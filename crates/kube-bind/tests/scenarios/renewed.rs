@@ -1,8 +1,11 @@
 //! Credentials of the programs' own that are renewed in their kubeconfigs: taken up without a restart.
 
+use std::path::Path;
 use std::time::Duration;
+use tokio::process::Command;
 
-use testkit::daemon;
+use testkit::daemon::{self, Daemon};
+use testkit::ports;
 use testkit::program::file;
 use testkit::service::Service;
 use testkit::site::{Site, core};
@@ -23,11 +26,19 @@ async fn another_token(site: &Site, account: &str) -> String {
 async fn a_token_that_is_renewed_in_the_kubeconfig_is_taken_up_by_both_programs() {
     let mut world = World::new(super::PROGRAM, Service::new(231)).await;
     world.provider().stop_backend().await;
-    let backend = daemon::backend(&world.providers[0], std::path::Path::new(super::PROGRAM), world.folder());
+    // Both have addresses for probes, which they take again.
+    let probes = [ports::free().to_string(), ports::free().to_string()];
+    let provider = &world.providers[0];
+    let listen = provider.config().listen;
+    let command = daemon::replica(provider, Path::new(super::PROGRAM), world.folder(), "one", listen, &probes[0]);
+    let backend = Daemon::start(command, &world.folder().join("backend.log"));
     daemon::answers(&world.providers[0]).await;
     let _ = world.bind(0, 0).await.ok();
     world.consumer().stop_agent().await;
-    let agent = daemon::agent(&world.consumers[0], world.folder(), "program");
+    let kubeconfig = file(world.folder(), "agent.kubeconfig", &world.consumers[0].agent_kubeconfig);
+    let mut command = Command::new(super::PROGRAM);
+    command.args(["konnector", "--kubeconfig", &kubeconfig, "--server-address", &probes[1]]).env_remove("RUST_LOG");
+    let agent = Daemon::start(command, &world.folder().join("agent.log"));
     world.make("default", "one", "one-token").await;
 
     let consumer = &world.consumers[0].site;
