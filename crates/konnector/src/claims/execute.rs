@@ -8,11 +8,11 @@ use std::{
 };
 
 use contract::{
-    Claim, Consent, Strategy,
+    Claim, Consent,
     safety::{Refusal, is_consumer_copy, is_provider_copy, meant_for_consumer},
 };
 use kube_bind_api::{
-    APIServiceBinding, ClaimState, GroupResource,
+    APIServiceBinding, ClaimState,
     constants::{
         ANNOTATION_CONSUMER_NAMESPACE, ANNOTATION_CONSUMER_UID, FIELD_MANAGER, LABEL_BINDING, LABEL_OWNER,
         OWNER_PROVIDER,
@@ -21,7 +21,7 @@ use kube_bind_api::{
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-use super::{ClaimSync, Work, bodies, index::ItemKey};
+use super::{ClaimSync, Work, bodies, index::ItemKey, referrers::Meant};
 use crate::{
     events::Subject,
     health::Cluster,
@@ -188,10 +188,8 @@ impl ClaimSync {
         resource: &Resource,
         deletion: &Deletion,
     ) -> Result<Outcome, ApiError> {
-        if !self.still_meant(key, item, deletion.reason(), resource, Way::Here).await? {
-            tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
-            self.state.lock().index.forget_evidence(key);
-            return Ok(Outcome::Done);
+        if let Some(outcome) = self.unmeant(key, item, deletion.reason(), resource, Way::Here).await? {
+            return Ok(outcome);
         }
         let target = ObjectKey::new(&key.namespace, &key.name);
         let live = self.consumer.api.get_opt(resource, &target).await?;
@@ -234,10 +232,8 @@ impl ClaimSync {
             self.forget(key);
             return Ok(Outcome::Done);
         };
-        if !self.still_meant(key, item, deletion.reason(), resource, Way::There).await? {
-            tracing::info!(item = %key, reason = ?deletion.reason(), "not deleting: a fresh read does not confirm it");
-            self.state.lock().index.forget_evidence(key);
-            return Ok(Outcome::Done);
+        if let Some(outcome) = self.unmeant(key, item, deletion.reason(), resource, Way::There).await? {
+            return Ok(outcome);
         }
         self.api.delete(resource, &target, deletion.uid()).await?;
         self.provider_wrote(key, "copy at the provider deleted");
@@ -245,7 +241,39 @@ impl ClaimSync {
         Ok(Outcome::Done)
     }
 
-    /// Fresh reads before a deletion of the copy on one side: each intent is checked against what the API servers say now.
+    /// Fresh reads before a deletion of the copy on one side: `None` when they confirm it, otherwise what follows.
+    async fn unmeant(
+        &self,
+        key: &ItemKey,
+        item: &Item,
+        reason: Reason,
+        resource: &Resource,
+        copy: Way,
+    ) -> Result<Option<Outcome>, ApiError> {
+        Ok(match self.still_meant(key, item, reason, resource, copy).await? {
+            Meant::Yes => None,
+            Meant::No => {
+                tracing::info!(item = %key, ?reason, "not deleting: a fresh read does not confirm it");
+                self.state.lock().index.forget_evidence(key);
+                Some(Outcome::Done)
+            }
+            Meant::NotYet => {
+                tracing::debug!(item = %key, ?reason, "not deleting yet: what the provider has still refers to it");
+                Some(Outcome::Retry)
+            }
+        })
+    }
+
+    /// The binding, if it is this very one and stays.
+    async fn still_bound(&self) -> Result<Option<APIServiceBinding>, ApiError> {
+        let live = self.consumer.api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.binding)).await?;
+        let binding = live.and_then(|live| serde_json::from_value::<APIServiceBinding>(live).ok());
+        Ok(binding.filter(|b| {
+            b.metadata.uid.as_deref() == Some(&self.binding_uid) && b.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
+    /// Each intent is checked against what the API servers say now.
     async fn still_meant(
         &self,
         key: &ItemKey,
@@ -253,38 +281,35 @@ impl ClaimSync {
         reason: Reason,
         resource: &Resource,
         copy: Way,
-    ) -> Result<bool, ApiError> {
-        let live = self.consumer.api.get_opt(&resources::bindings(), &ObjectKey::cluster(&self.binding)).await?;
-        let Some(Ok(binding)) = live.map(serde_json::from_value::<APIServiceBinding>) else { return Ok(false) };
-        if binding.metadata.uid.as_deref() != Some(&self.binding_uid) || binding.metadata.deletion_timestamp.is_some() {
-            return Ok(false);
-        }
-        match reason {
-            Reason::ClaimRejected => Ok(self.all_rejected(key, item, &binding)),
-            Reason::ReferrerGone => self.nothing_refers(key).await,
+    ) -> Result<Meant, ApiError> {
+        let Some(binding) = self.still_bound().await? else { return Ok(Meant::No) };
+        let meant = match reason {
+            Reason::ClaimRejected => self.all_rejected(key, item, &binding),
+            Reason::ReferrerGone => return self.nothing_refers(key).await,
             Reason::OwnerDeleted if copy == Way::There => {
                 let live = self.consumer.api.get_opt(resource, &ObjectKey::new(&key.namespace, &key.name)).await;
                 match live {
-                    Ok(live) => Ok(live.is_none_or(|l| {
+                    Ok(live) => live.is_none_or(|l| {
                         Some(l["metadata"]["uid"].as_str().unwrap_or_default()) != item.deleted_uid.as_deref()
-                    })),
+                    }),
                     // With the namespace its rights went too; that it went was seen.
-                    Err(error) if error.is_forbidden() && matches!(item.consumer, Side::Absent) => Ok(true),
-                    Err(error) => Err(error),
+                    Err(error) if error.is_forbidden() && matches!(item.consumer, Side::Absent) => true,
+                    Err(error) => return Err(error),
                 }
             }
             Reason::OwnerDeleted => {
-                let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(false) };
+                let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(Meant::No) };
                 let source = match self.api.get_opt(resource, &ObjectKey::new(&place, &key.name)).await {
                     // Something else has the name now, and it is not for us: the one that was is gone, as the list says.
                     Err(error) if error.is_forbidden() => None,
                     answer => answer?,
                 };
                 let deleted = item.entry.as_ref().and_then(|e| e.uid.as_deref());
-                Ok(source.is_none_or(|s| s["metadata"]["uid"].as_str() != deleted))
+                source.is_none_or(|s| s["metadata"]["uid"].as_str() != deleted)
             }
-            Reason::ConsumerTerminating => Ok(false),
-        }
+            Reason::ConsumerTerminating => false,
+        };
+        Ok(if meant { Meant::Yes } else { Meant::No })
     }
 
     /// With the binding's present word, every claim that selects the item is rejected.
@@ -295,44 +320,6 @@ impl ClaimSync {
         let selecting = state.selecting(key, item.consumer.present(), item.entry.as_ref());
         let states = selecting.iter().filter_map(|i| state.claims.get(*i)).filter_map(|claim| consent.state_of(claim));
         Selection::of(states) == Selection::Rejected
-    }
-
-    /// Lists the referring kinds of the namespace anew. A kind whose CRD is going or gone takes its objects with it,
-    /// which is no reason to delete what they referred to.
-    async fn nothing_refers(&self, key: &ItemKey) -> Result<bool, ApiError> {
-        let (kinds, claims) = {
-            let state = self.state.lock();
-            (state.kinds.clone(), state.claims.clone())
-        };
-        if kinds.is_empty() {
-            return Ok(false);
-        }
-        for kind in kinds {
-            let Some(kind) = kind.upgrade() else { return Ok(false) };
-            let config = kind.config();
-            let crd = format!("{}.{}", config.resource.plural, config.resource.group);
-            let crd = self.consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(&crd)).await?;
-            if crd.is_none_or(|c| c["metadata"]["deletionTimestamp"].is_string()) {
-                return Ok(false);
-            }
-            let referring = GroupResource::new(config.resource.group.clone(), config.resource.plural.clone());
-            let namespaced = config.mapping.strategy() == Strategy::ServiceNamespaced;
-            let query = if namespaced { ListQuery::namespace(&key.namespace) } else { ListQuery::default() };
-            let objects = self.consumer.api.list(&config.resource, &query).await?;
-            let refers = objects.iter().any(|object| {
-                claims.iter().filter(|c| c.resource().resource == key.resource).any(|claim| {
-                    claim
-                        .targets(&referring, object, config.openapi.as_deref())
-                        .found
-                        .iter()
-                        .any(|target| target.name == key.name && target.namespace.as_ref() == Some(&key.namespace))
-                })
-            });
-            if refers {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Whether an accepted claim covers this very object, labels included.

@@ -16,6 +16,7 @@ mod bodies;
 mod execute;
 mod index;
 mod namespaces;
+mod referrers;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -392,9 +393,13 @@ impl State {
         let only_references =
             of_kind.iter().all(|(_, c)| c.labels().is_none() && c.wire().selector.named_resources.is_empty());
         let accepted = of_kind.iter().any(|(i, _)| self.states.get(*i) == Some(&ClaimState::Accepted));
-        let known = !self.kinds.is_empty()
-            && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()));
-        only_references && accepted && known
+        only_references && accepted && self.kinds_known()
+    }
+
+    /// Whether everything that may refer is known.
+    fn kinds_known(&self) -> bool {
+        !self.kinds.is_empty()
+            && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()))
     }
 
     /// Claimed kinds about which the consumer has decided, and whether any of their claims is accepted.

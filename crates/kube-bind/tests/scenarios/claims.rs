@@ -1,11 +1,14 @@
-//! Permission claims as data (S6): what was accepted crosses, and nothing else; rejected copies go.
+//! Permission claims as data (S6): what was accepted crosses, and nothing else; rejected copies go, and none goes because
+//! something is missing.
 
 use serde_json::json;
 use std::time::Duration;
 use testkit::service::Service;
-use testkit::site::{bindings, core};
+use testkit::site::{Site, bindings, core, crds};
 use testkit::world::World;
 use testkit::{eventually, stays};
+
+use super::both_ways::{mapped, reader, reading};
 
 async fn wait_for_secret(world: &World, name: &str, there: bool) {
     eventually(&format!("Secret {name} at the consumer: {there}"), async || {
@@ -115,5 +118,120 @@ async fn what_was_not_accepted_stays_and_deletes_nothing() {
         status.to_string().to_lowercase().contains("pending"),
         "the binding says that claims are pending: {status}"
     );
+    world.end().await;
+}
+
+/// An object with a Secret of the consumer's as input and one of the provider's as token, both copied to the other side;
+/// the mapped namespace.
+async fn with_copies(world: &World, name: &str) -> String {
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let input = format!("{name}-input");
+    let secret = json!({"metadata": {"name": input, "namespace": "default"}, "stringData": {"in": name}});
+    here.apply(&core("secrets"), &secret).await;
+    let service = world.service();
+    here.apply(&service.resource(), &reader(&service, name, &input)).await;
+    wait_for_secret(world, &format!("{name}-token"), true).await;
+    let namespace = mapped(world, name).await;
+    eventually("the input is at the provider", async || {
+        there.get(&core("secrets"), &namespace, &input).await.map(|_| ()).ok_or("no".to_owned())
+    })
+    .await;
+    namespace
+}
+
+/// The copies of [`with_copies`], at the consumer and at the provider.
+fn copies<'a>(world: &'a World, namespace: &'a str, name: &str) -> [(&'a Site, &'a str, String); 2] {
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    [(here, "default", format!("{name}-token")), (there, namespace, format!("{name}-input"))]
+}
+
+/// Something happens to the copies, again and again, and they stay the same objects.
+async fn survive(world: &World, namespace: &str, name: &str) {
+    let mut old = Vec::new();
+    for (site, place, secret) in copies(world, namespace, name) {
+        old.push(site.get(&core("secrets"), place, &secret).await.unwrap()["metadata"]["uid"].clone());
+    }
+    for turn in 0..6 {
+        for ((site, place, secret), old) in copies(world, namespace, name).into_iter().zip(&old) {
+            let live = site.get(&core("secrets"), place, &secret).await;
+            let live = live.unwrap_or_else(|| panic!("{}: {secret} was deleted", site.cluster));
+            assert_eq!(live["metadata"]["uid"], *old, "{}: {secret} was deleted and made again", site.cluster);
+            let turn = json!({"metadata": {"annotations": {"example.com/turn": turn.to_string()}}});
+            site.patch(&core("secrets"), place, &secret, &turn).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn are_gone(world: &World, namespace: &str, name: &str) {
+    for (site, place, secret) in copies(world, namespace, name) {
+        eventually(&format!("{secret} goes with what referred to it"), async || {
+            site.get(&core("secrets"), place, &secret).await.map_or(Ok(()), |live| Err(live["metadata"].to_string()))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_restored_from_before_an_object_loses_none_of_its_copies() {
+    let mut world = World::bound(super::PROGRAM, reading(34)).await;
+    let service = world.service();
+    with_copies(&world, "old").await;
+    let namespace = with_copies(&world, "prod").await;
+    world.consumer().stop_agent().await;
+    {
+        // As a backup from before the object leaves it: it is missing, and nobody has deleted it.
+        let here = &world.consumers[0].site;
+        here.patch(&service.resource(), "default", "prod", &json!({"metadata": {"finalizers": null}})).await;
+        here.delete(&service.resource(), "default", "prod").await;
+    }
+    world.consumer().start_agent().await;
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    here.patch(&service.resource(), "default", "old", &json!({"spec": {"size": 9}})).await;
+    eventually("the agent works", async || {
+        let copy = there.get(&service.resource(), &namespace, "old").await.unwrap_or_default();
+        if copy["spec"]["size"] == 9 { Ok(()) } else { Err(copy.to_string()) }
+    })
+    .await;
+    survive(&world, &namespace, "prod").await;
+    assert!(there.get(&service.resource(), &namespace, "prod").await.is_some());
+    // What is really deleted takes its copies along.
+    here.delete(&service.resource(), "default", "old").await;
+    are_gone(&world, &namespace, "old").await;
+    // So does what was missing, once it is there again.
+    here.apply(&service.resource(), &reader(&service, "prod", "prod-input")).await;
+    eventually("it is held again", async || {
+        let object = here.get(&service.resource(), "default", "prod").await.unwrap_or_default();
+        if object["metadata"]["finalizers"].is_array() { Ok(()) } else { Err(object.to_string()) }
+    })
+    .await;
+    here.delete(&service.resource(), "default", "prod").await;
+    are_gone(&world, &namespace, "prod").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crd_that_is_made_again_empty_takes_no_copies_along() {
+    let world = World::bound(super::PROGRAM, reading(35)).await;
+    let service = world.service();
+    let namespace = with_copies(&world, "one").await;
+    let here = &world.consumers[0].site;
+    let old = here.get(&crds(), "", &service.crd_name()).await.unwrap()["metadata"]["uid"].clone();
+    here.delete(&crds(), "", &service.crd_name()).await;
+    eventually("the CRD is back", async || {
+        let crd = here.get(&crds(), "", &service.crd_name()).await.unwrap_or_default();
+        let back = crd["metadata"]["uid"].is_string() && crd["metadata"]["uid"] != old;
+        if back { Ok(()) } else { Err(crd["metadata"].to_string()) }
+    })
+    .await;
+    eventually("the API is served again", async || {
+        here.api.list(&service.resource(), &kube_client::api::ListQuery::default()).await.map_err(|e| e.to_string())
+    })
+    .await;
+    survive(&world, &namespace, "one").await;
+    here.apply(&service.resource(), &reader(&service, "one", "one-input")).await;
+    world.running("default", "one").await;
+    here.delete(&service.resource(), "default", "one").await;
+    are_gone(&world, &namespace, "one").await;
     world.end().await;
 }
