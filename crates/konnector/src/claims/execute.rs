@@ -21,7 +21,7 @@ use kube_bind_api::{
 use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-use super::{ClaimSync, Work, bodies, index::ItemKey, referrers::Meant};
+use super::{ClaimSync, Work, bodies, index::ItemKey, others::Wanted, referrers::Meant};
 use crate::{
     events::Subject,
     health::Cluster,
@@ -211,6 +211,17 @@ impl ClaimSync {
         resource: &Resource,
         why: DropThere,
     ) -> Result<Outcome, ApiError> {
+        // An object that its owner has deleted is gone for all of them.
+        if why != DropThere::OwnerDeleted {
+            match self.wanted_by_others(key, why).await? {
+                Wanted::No => {}
+                Wanted::Yes => {
+                    self.state.lock().index.forget_evidence(key);
+                    return Ok(Outcome::Done);
+                }
+                Wanted::Unknown => return Ok(Outcome::Retry),
+            }
+        }
         let Some(place) = self.provider_namespace(&key.namespace) else { return Ok(Outcome::Done) };
         let target = ObjectKey::new(&place, &key.name);
         let Some(live) = self.api.get_opt(resource, &target).await? else {
@@ -438,6 +449,8 @@ impl ClaimSync {
         }
         let entries: Vec<ItemKey> = {
             let state = self.state.lock();
+            let sent = state.claims.iter().filter(|c| c.direction().to_provider());
+            let kinds: HashSet<&str> = sent.map(|c| c.resource().resource.as_str()).collect();
             let lists = state.lists.iter().flat_map(|(namespace, list)| {
                 list.values().filter(|e| e.uid.is_some() && e.deleted != Some(true)).map(|e| ItemKey {
                     resource: e.resource.clone(),
@@ -445,7 +458,7 @@ impl ClaimSync {
                     name: e.name.clone(),
                 })
             });
-            lists.filter(|item| kinds.contains(&item.resource)).collect()
+            lists.filter(|item| kinds.contains(item.resource.as_str())).collect()
         };
         for key in entries {
             let Some(resource) = resources::claimable("", &key.resource) else { continue };
@@ -458,7 +471,14 @@ impl ClaimSync {
                 Err(error) => return Err(error),
             };
             if self.is_our_copy_there(&live, &key) {
-                left += 1;
+                match self.left_to_others(&key).await? {
+                    Wanted::No => left += 1,
+                    Wanted::Yes => continue,
+                    Wanted::Unknown => {
+                        left += 1;
+                        continue;
+                    }
+                }
                 let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
                 self.api.delete(&resource, &target, uid).await?;
             }

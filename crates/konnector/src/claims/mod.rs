@@ -1,5 +1,6 @@
 //! Claimed objects of one binding: who refers to what ([`index`]), what the provider says there is
-//! (`APIServiceNamespace.status.claimedObjects`), what the consumer has, and the copies in between ([`execute`]).
+//! (`APIServiceNamespace.status.claimedObjects`), what the consumer has, and the copies in between ([`execute`]). Before a copy
+//! goes, [`referrers`] looks anew and [`others`] asks the other bindings of the contract.
 //!
 //! ```text
 //!   bound objects ──references──► index ─┐
@@ -16,7 +17,10 @@ mod bodies;
 mod execute;
 mod index;
 mod namespaces;
+mod others;
 mod referrers;
+
+pub use self::others::Running;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,6 +32,7 @@ use contract::{Claim, Consent, Direction};
 use kube_bind_api::{ClaimOwner, ClaimState, ClaimedObject, GroupResource};
 use kube_client::{Api, Informer, ObjectKey, Outcome, WorkQueue};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use self::index::{Index, ItemKey};
@@ -66,6 +71,7 @@ struct State {
     states: Vec<ClaimState>,
     frozen: bool,
     draining: bool,
+    draining_since: Option<Instant>,
     index: Index,
     kinds: Vec<Weak<KindSync>>,
     attached: HashMap<String, Attached>,
@@ -118,6 +124,7 @@ impl ClaimSync {
                 _guard: stop.clone().drop_guard(),
             }
         });
+        provider.claims.lock().insert(binding.to_owned(), Arc::downgrade(&this));
         let part: Weak<Self> = Arc::downgrade(&this);
         this.consumer.metrics.ask(part);
         let weak = Arc::downgrade(&this);

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use kube_bind_api::constants::FIELD_MANAGER;
 use kube_client::{Delta, Informer, InformerOptions, Keep, ListQuery, ManagedFields, ObjectKey, Outcome};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{ClaimSync, ItemKey, Work, bodies};
 use crate::{
@@ -257,7 +258,9 @@ impl ClaimSync {
     }
 
     pub(super) fn start_draining(&self) {
-        self.state.lock().draining = true;
+        let mut state = self.state.lock();
+        state.draining = true;
+        state.draining_since.get_or_insert_with(Instant::now);
     }
 }
 

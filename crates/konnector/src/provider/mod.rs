@@ -75,6 +75,8 @@ pub struct Provider {
     pub namespaces: Informer<Arc<Value>>,
     /// Running bindings by name.
     pub(crate) bindings: Mutex<HashMap<String, BindingState>>,
+    /// Their claims, which share what is at the provider.
+    pub(crate) claims: crate::claims::Running,
     pub(crate) queue: Arc<WorkQueue<String>>,
     map: RwLock<NamespaceMap>,
     gone: Arc<WorkQueue<String>>,
@@ -120,6 +122,7 @@ impl Provider {
                 schemas: watch(resources::bound_schemas(), |this, _| this.requeue_all()),
                 namespaces: watch(resources::service_namespaces(), |this, key| this.namespace_changed(&key.name)),
                 bindings: Mutex::new(HashMap::new()),
+                claims: Mutex::default(),
                 queue: queue.clone(),
                 map: RwLock::new(NamespaceMap::new()),
                 gone: gone.clone(),

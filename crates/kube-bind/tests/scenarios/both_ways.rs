@@ -94,8 +94,11 @@ async fn uid(site: &Site, resource: &Resource, namespace: &str, name: &str) -> V
 
 /// Two offerings of a provider in one namespace, with an object each.
 async fn two_exports(seed: u64) -> (World, Service, Service, String) {
-    let mut world = World::new(super::PROGRAM, Service::new(seed)).await;
-    let (first, second) = (world.service(), Service::new(seed + 100));
+    two_exports_of(Service::new(seed), Service::new(seed + 100)).await
+}
+
+async fn two_exports_of(first: Service, second: Service) -> (World, Service, Service, String) {
+    let mut world = World::new(super::PROGRAM, first.clone()).await;
     world.offer(0, second.clone()).await;
     let _ = world.bind_offering(0, 0, &first.plural).await.ok();
     let _ = world.bind_offering(0, 0, &second.plural).await.ok();
@@ -211,5 +214,66 @@ async fn unbinding_one_of_two_leaves_the_objects_of_the_other() {
     })
     .await;
     world.phase(&first.plural, "Connected").await;
+    world.end().await;
+}
+
+async fn decide(site: &Site, binding: &str, state: &str) {
+    let live = site.get(&bindings(), "", binding).await.unwrap();
+    let mut claims = live["spec"]["permissionClaims"].clone();
+    claims.as_array_mut().unwrap().iter_mut().for_each(|claim| claim["state"] = json!(state));
+    site.patch(&bindings(), "", binding, &json!({"spec": {"permissionClaims": claims}})).await;
+}
+
+#[tokio::test]
+async fn two_bindings_leave_each_other_what_the_consumer_owns() {
+    let (world, first, second, namespace) = two_exports_of(reading(84), reading(184)).await;
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let secret = |name: &str, text: &str| json!({"metadata": {"name": name, "namespace": "default"}, "stringData": {"in": text}});
+    for (service, name, input) in
+        [(&first, "mine", "mine"), (&second, "yours", "yours"), (&first, "ours", "both"), (&second, "shared", "both")]
+    {
+        here.apply(&core("secrets"), &secret(input, "one")).await;
+        here.apply(&service.resource(), &reader(service, name, input)).await;
+    }
+    let mut old = Vec::new();
+    for name in ["mine", "yours", "both"] {
+        data(there, &namespace, name, Some("b25l")).await;
+        old.push((name, uid(there, &core("secrets"), &namespace, name).await));
+    }
+    let same = async |names: &[&str]| {
+        for turn in 0..6 {
+            for (name, old) in old.iter().filter(|(name, _)| names.contains(name)) {
+                assert_eq!(
+                    uid(there, &core("secrets"), &namespace, name).await,
+                    *old,
+                    "{name} was deleted and made again"
+                );
+                // Every binding of the contract hears of it.
+                here.apply(&core("secrets"), &secret(name, &format!("turn {turn}"))).await;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    same(&["mine", "yours", "both"]).await;
+    // What one rejects, the other still reads.
+    decide(here, &second.plural, "Rejected").await;
+    data(there, &namespace, "yours", None).await;
+    same(&["mine", "both"]).await;
+    decide(here, &second.plural, "Accepted").await;
+    eventually("it is read again", async || {
+        there.get(&core("secrets"), &namespace, "yours").await.map(|_| ()).ok_or("no".to_owned())
+    })
+    .await;
+    // The unbinding of one takes along its own and comes to an end.
+    let _ = world.consumers[0].person.bind(&["unbind", &second.plural, "--delete-objects"], "").await.ok();
+    assert!(here.get(&bindings(), "", &second.plural).await.is_none());
+    data(there, &namespace, "yours", None).await;
+    same(&["mine", "both"]).await;
+    // And the last that refers to a Secret takes it along.
+    here.delete(&first.resource(), "default", "ours").await;
+    data(there, &namespace, "both", None).await;
+    for name in ["mine", "yours", "both"] {
+        assert!(here.get(&core("secrets"), "default", name).await.is_some(), "{name} was deleted at its owner's");
+    }
     world.end().await;
 }
