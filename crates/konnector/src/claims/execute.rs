@@ -114,7 +114,20 @@ impl ClaimSync {
         let owned = match &item.consumer {
             Side::Present(copy) if copy.owned == Some(owned_digest(&body)) => copy.owned,
             Side::Present(copy) => {
-                let made = self.consumer.api.apply_update_only(resource, &target, &body, &copy.uid, MANAGER).await?;
+                let made = match self.consumer.api.apply_update_only(resource, &target, &body, &copy.uid, MANAGER).await
+                {
+                    Ok(made) => made,
+                    Err(error) => {
+                        let made_from = copy.source_uid.as_deref().unwrap_or_default();
+                        let deletion = outlived(&error, &source, made_from, &copy.uid).ok_or(error)?;
+                        let live = self.consumer.api.get_opt(resource, &target).await?;
+                        if live.is_some_and(|live| is_consumer_copy(&live, &self.binding, None)) {
+                            self.consumer.api.delete(resource, &target, deletion.uid()).await?;
+                            self.consumer_wrote(key, "copy of an object that was made anew deleted");
+                        }
+                        return Ok(Outcome::Retry);
+                    }
+                };
                 self.consumer_wrote(key, "copy updated");
                 fields::owned(&made, FIELD_MANAGER, None).map(|o| owned_digest(&o))
             }
@@ -170,7 +183,18 @@ impl ClaimSync {
                     live
                 } else {
                     let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-                    let made = self.api.apply_update_only(resource, &target, &body, uid, MANAGER).await?;
+                    let made = match self.api.apply_update_only(resource, &target, &body, uid, MANAGER).await {
+                        Ok(made) => made,
+                        Err(error) => {
+                            // It was read a moment ago, and is ours.
+                            let made_from = live["metadata"]["annotations"][ANNOTATION_CONSUMER_UID].as_str();
+                            let made_from = made_from.unwrap_or_default();
+                            let deletion = outlived(&error, &source, made_from, uid).ok_or(error)?;
+                            self.api.delete(resource, &target, deletion.uid()).await?;
+                            self.provider_wrote(key, "copy at the provider of an object that was made anew deleted");
+                            return Ok(Outcome::Retry);
+                        }
+                    };
                     self.provider_wrote(key, "copy at the provider updated");
                     made
                 }
@@ -518,6 +542,13 @@ impl ClaimSync {
     fn kind_of(&self, key: &ItemKey) -> Resource {
         resources::claimable("", &key.resource).unwrap_or_else(|| Resource::new("", "v1", &key.resource, ""))
     }
+}
+
+/// An update of a copy is refused, and the copy was made from an object that is gone: another one has its name. A type, or
+/// what was immutable, changes only with the object, so the copy goes as its owner did, and is made anew.
+fn outlived(error: &ApiError, source: &Value, made_from: &str, copy: &str) -> Option<Deletion> {
+    let now = source["metadata"]["uid"].as_str().filter(|now| error.class == Class::Invalid && *now != made_from);
+    now.and_then(|_| Deletion::owner_deleted(made_from, Some(made_from), copy))
 }
 
 fn version_of(object: &Value) -> (String, String) {

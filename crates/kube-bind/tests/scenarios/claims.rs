@@ -235,3 +235,43 @@ async fn a_crd_that_is_made_again_empty_takes_no_copies_along() {
     are_gone(&world, &namespace, "one").await;
     world.end().await;
 }
+
+#[tokio::test]
+async fn what_is_made_anew_with_another_type_replaces_its_copy() {
+    let mut world = World::bound(super::PROGRAM, reading(36)).await;
+    let namespace = with_copies(&world, "one").await;
+    // The provider's Secret must not change any more, so its next credential is in a new one.
+    world.providers[0].site.patch(&core("secrets"), &namespace, "one-token", &json!({"immutable": true})).await;
+    eventually("the copy is immutable", async || {
+        let copy = world.consumers[0].site.get(&core("secrets"), "default", "one-token").await.unwrap_or_default();
+        if copy["immutable"] == true { Ok(()) } else { Err(copy["metadata"].to_string()) }
+    })
+    .await;
+    world.consumer().stop_agent().await;
+    {
+        let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+        let old = there.get(&core("secrets"), &namespace, "one-token").await.unwrap();
+        there.delete(&core("secrets"), &namespace, "one-token").await;
+        let metadata = json!({
+            "name": "one-token", "namespace": namespace, "ownerReferences": old["metadata"]["ownerReferences"],
+        });
+        there.apply(&core("secrets"), &json!({"metadata": metadata, "data": {"token": "bmV3"}})).await;
+        here.delete(&core("secrets"), "default", "one-input").await;
+        let metadata = json!({"name": "one-input", "namespace": "default"});
+        let other = json!({"metadata": metadata, "type": "example.com/other", "stringData": {"in": "new"}});
+        here.apply(&core("secrets"), &other).await;
+    }
+    world.consumer().start_agent().await;
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    for (site, place, name, field) in
+        [(here, "default", "one-token", "token"), (there, namespace.as_str(), "one-input", "in")]
+    {
+        eventually(&format!("{name} at {} is the new one", site.cluster), async || {
+            let copy = site.get(&core("secrets"), place, name).await.unwrap_or_default();
+            if copy["data"][field] == "bmV3" { Ok(()) } else { Err(format!("{} {}", copy["type"], copy["metadata"])) }
+        })
+        .await;
+    }
+    assert_eq!(there.get(&core("secrets"), &namespace, "one-input").await.unwrap()["type"], "example.com/other");
+    world.end().await;
+}
