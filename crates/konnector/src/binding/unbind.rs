@@ -139,6 +139,10 @@ async fn delete(
     if !super::resume_for_deletion(provider, name, binding).await? {
         return Ok(Some(Problem::info("Unbinding", "reading the contract at the provider")));
     }
+    if let Some(waiting) = withdrawn(provider, name).await? {
+        consumer.events.warn(&subject(binding), &waiting.reason, &waiting.message).await;
+        return Ok(Some(waiting));
+    }
     let syncs = {
         let bindings = provider.bindings.lock();
         bindings.get(name).map(super::BindingState::syncs).unwrap_or_default()
@@ -176,6 +180,33 @@ async fn delete(
         .events
         .note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides")
         .await;
+    Ok(None)
+}
+
+/// Without an export there are no rights on the copies, so they cannot be deleted; and a CRD whose deletion has begun does
+/// not come back. `Some` when that would happen: there are objects.
+async fn withdrawn(provider: &Provider, name: &str) -> Result<Option<Problem>, ApiError> {
+    let export = provider.cached(&provider.exports, name);
+    if export.is_some_and(|export| export["metadata"]["deletionTimestamp"].is_null()) {
+        return Ok(None);
+    }
+    let consumer = &provider.consumer;
+    for crd in our_crds(consumer, name) {
+        let Some(kind) = served(consumer, &crd).await? else { continue };
+        match consumer.api.list_page(&kind, &ListQuery::default(), 1, None).await {
+            Ok(page) if page.items.is_empty() => {}
+            Ok(_) => {
+                let message = format!(
+                    "unbinding with deletionPolicy Delete waits: the provider has withdrawn the APIServiceExport {name}, and \
+                     without it the copies of this cluster's {kind} cannot be deleted there; to leave everything where it is \
+                     instead, set spec.deletionPolicy to Orphan"
+                );
+                return Ok(Some(Problem::warning("UnbindingWaits", &message)));
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(None)
 }
 

@@ -1,11 +1,13 @@
 //! Taking a binding back: refused with objects left, with `--delete-objects` nothing of ours stays, with `--orphan`
 //! everything stays but our finalizers; foreground deletion destroys nothing.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use testkit::eventually;
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
+use testkit::{eventually, stays};
 
 fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -110,5 +112,57 @@ async fn foreground_deletion_of_a_binding_destroys_no_object() {
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(here.get(&service.resource(), "default", "one").await.is_some());
     assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn deleting_objects_of_an_api_that_the_provider_has_withdrawn_waits_and_destroys_nothing() {
+    let mut world = World::bound(super::PROGRAM, Service::new(54).without_claims()).await;
+    let (service, other) = (world.service(), Service::new(55).without_claims());
+    // Another API of that provider keeps the contract.
+    world.offer(0, other.clone()).await;
+    let _ = world.bind_offering(0, 0, &other.plural).await.ok();
+    world.make("default", "one", "unused").await;
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let exports = there.list(&ours("apiserviceexports", "APIServiceExport")).await;
+    let export = exports.iter().find(|export| export["metadata"]["name"] == service.plural.as_str()).unwrap();
+    let contract = export["metadata"]["namespace"].as_str().unwrap();
+    there.delete(&ours("apiserviceexports", "APIServiceExport"), contract, &service.plural).await;
+    eventually("the binding knows that the export is gone", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await;
+        if status["phase"] == "Pending" && status.to_string().contains("ExportNotFound") {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    })
+    .await;
+
+    here.patch(&bindings(), "", &service.plural, &json!({"spec": {"deletionPolicy": "Delete"}})).await;
+    here.delete(&bindings(), "", &service.plural).await;
+    eventually("the binding says what it waits for, and the way out", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await.to_string();
+        let told = ["UnbindingWaits", "withdrawn", &service.plural, "spec.deletionPolicy to Orphan"];
+        if told.iter().all(|part| status.contains(part)) { Ok(()) } else { Err(status) }
+    })
+    .await;
+    stays("nothing is being deleted", Duration::from_secs(3), async || {
+        let crd = here.get(&crds(), "", &service.crd_name()).await.ok_or("the CRD is gone")?;
+        let object = here.get(&service.resource(), "default", "one").await.ok_or("the object is gone")?;
+        let going = [&crd, &object].iter().any(|one| one["metadata"]["deletionTimestamp"].is_string());
+        if going { Err(format!("{} {}", crd["metadata"], object["metadata"])) } else { Ok(()) }
+    })
+    .await;
+
+    here.patch(&bindings(), "", &service.plural, &json!({"spec": {"deletionPolicy": "Orphan"}})).await;
+    eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
+        None => Ok(()),
+        Some(binding) => Err(binding.to_string()),
+    })
+    .await;
+    let object = here.get(&service.resource(), "default", "one").await.expect("the object stays");
+    assert!(finalizers(&object).is_empty(), "our finalizer stayed: {object}");
+    assert!(world.copy(0, "one").await.is_some(), "the copy stays");
+    world.phase(&other.plural, "Connected").await;
     world.end().await;
 }
