@@ -127,6 +127,8 @@ async fn pass(
     facts.secret = None;
     facts.pretty_name = provider.pretty_name().or(facts.pretty_name.take());
     facts.heartbeat = provider.heartbeat_error();
+    // Takes no provider, so it does not wait for one.
+    let_go(provider, name);
     match provider.link() {
         Link::Up => {}
         Link::Connecting => {
@@ -505,13 +507,31 @@ async fn resume_for_deletion(
 /// Stops all movement under a binding without stopping its watches.
 fn freeze(provider: &Arc<Provider>, name: &str, frozen: bool) {
     if let Some(state) = provider.bindings.lock().get(name) {
-        for running in state.kinds.values() {
-            running.sync.set_standing(Standing { frozen, teardown: Teardown::None });
+        for (crd, running) in &state.kinds {
+            let standing = match is_deleted(provider, crd) {
+                true => Standing { frozen: false, teardown: Teardown::Kind },
+                false => Standing { frozen, teardown: Teardown::None },
+            };
+            running.sync.set_standing(standing);
         }
         if let Some(claims) = &state.claims {
             claims.freeze(frozen);
         }
     }
+}
+
+/// Lets objects go with their CRD where somebody deletes that. Their copies stay at the provider.
+fn let_go(provider: &Arc<Provider>, name: &str) {
+    if let Some(state) = provider.bindings.lock().get(name) {
+        for (_, running) in state.kinds.iter().filter(|(crd, _)| is_deleted(provider, crd)) {
+            running.sync.set_standing(Standing { frozen: false, teardown: Teardown::Kind });
+        }
+    }
+}
+
+/// Whether a CRD is being deleted in the consumer cluster.
+fn is_deleted(provider: &Provider, crd: &str) -> bool {
+    provider.consumer.crds.store().get(&ObjectKey::cluster(crd)).is_some_and(|known| known.summary.deleting)
 }
 
 /// Unbinds without a provider: the credential is gone or unusable.

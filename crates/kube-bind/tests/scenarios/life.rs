@@ -95,6 +95,57 @@ async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back()
 }
 
 #[tokio::test]
+async fn a_crd_deleted_by_hand_does_not_wait_for_the_provider() {
+    let mut world = World::bound(super::PROGRAM, Service::new(46).without_claims()).await;
+    let service = world.service();
+    world.make("default", "one", "unused").await;
+    let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
+    world.provider().site.stop().await;
+    world.phase(&service.plural, "Disconnected").await;
+    delete_crd(&world).await;
+    world.provider().site.restart().await;
+    eventually("the CRD is back", async || {
+        let crd = world.consumers[0].site.get(&crds(), "", &service.crd_name()).await;
+        crd.map(|_| ()).ok_or("not yet".to_owned())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid, "the provider's object was destroyed");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crd_deleted_by_hand_does_not_wait_for_a_provider_that_has_ended_it() {
+    let world = World::bound(super::PROGRAM, Service::new(47).without_claims()).await;
+    let service = world.service();
+    world.make("default", "one", "unused").await;
+    let exports = ours("apiserviceexports", "APIServiceExport");
+    let there = &world.providers[0].site;
+    let export = there.list(&exports).await.remove(0);
+    there.delete(&exports, export["metadata"]["namespace"].as_str().unwrap(), &service.plural).await;
+    eventually("the binding knows", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await;
+        if status["phase"] == "Connected" { Err(status.to_string()) } else { Ok(()) }
+    })
+    .await;
+    delete_crd(&world).await;
+    assert!(world.copy(0, "one").await.is_some(), "the provider's object was destroyed");
+    world.end().await;
+}
+
+/// Deletes the bound CRD in the consumer's cluster, and waits until it is gone with its objects.
+async fn delete_crd(world: &World) {
+    let (here, name) = (&world.consumers[0].site, world.service().crd_name());
+    let uid = here.get(&crds(), "", &name).await.unwrap()["metadata"]["uid"].clone();
+    here.delete(&crds(), "", &name).await;
+    eventually("the CRD is gone with its objects", async || match here.get(&crds(), "", &name).await {
+        Some(crd) if crd["metadata"]["uid"] == uid => Err(crd["metadata"].to_string()),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_rebuilt_consumer_is_let_in_by_a_login_and_adopts_everything() {
     rebuilt(true).await;
 }
