@@ -53,7 +53,8 @@ async fn namespace(provider: &Provider, name: &str) -> Option<Value> {
 
 /// The namespace is there, is not going, and has the object.
 async fn stands(provider: &Provider, kind: &Resource, name: &str) {
-    let live = namespace(provider, name).await.expect("the namespace of what was left is gone");
+    let live = namespace(provider, name).await;
+    let live = live.unwrap_or_else(|| panic!("the namespace {name} of what was left is gone"));
     assert!(live["metadata"]["deletionTimestamp"].is_null(), "what was left is being destroyed: {live}");
     let object = provider.admin.get_opt(kind, &ObjectKey::new(name, "kept")).await.unwrap();
     assert!(object.is_some(), "what was left is destroyed");
