@@ -405,8 +405,7 @@ impl State {
 
     /// Whether everything that may refer is known.
     fn kinds_known(&self) -> bool {
-        !self.kinds.is_empty()
-            && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()))
+        !self.kinds.is_empty() && self.kinds.iter().all(|kind| kind.upgrade().is_some_and(|kind| kind.objects_synced()))
     }
 
     /// Claimed kinds about which the consumer has decided, and whether any of their claims is accepted.
