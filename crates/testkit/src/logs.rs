@@ -2,7 +2,7 @@
 //! below that folder in `target/logs/<test>/<name>`, and one line that says so.
 //!
 //! [`Folder`] is a temporary folder that does it by itself: [`crate::world`] has one, and so has a test that starts programs
-//! on its own. The pool of [`crate::real`] calls [`keep`], because its folders belong to no test.
+//! on its own. The pool of [`crate::real`] calls `keep`, because its folders belong to no test.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
