@@ -46,6 +46,9 @@ const RECHECK: Duration = Duration::from_secs(30);
 /// A step that fails this many times in a row is told in the status; before, it may be an accident of the moment.
 const TELL_AFTER: u32 = 3;
 
+/// Of a kind whose CRD is being deleted: its objects go, their copies stay.
+const WITH_ITS_CRD: Standing = Standing { frozen: false, teardown: Teardown::Kind };
+
 /// The uid of a binding.
 fn uid_of(binding: &APIServiceBinding) -> &str {
     binding.metadata.uid.as_deref().unwrap_or_default()
@@ -139,7 +142,7 @@ async fn pass(
             let (phase, problem) = facts.down(class, &message, &provider.secret.name);
             facts.stop(phase, problem);
             if class == Class::Unauthorized || class == Class::Forbidden || class == Class::NotFound {
-                freeze(provider, name, true);
+                freeze(provider, name);
             }
             return Ok(Outcome::Done);
         }
@@ -150,7 +153,7 @@ async fn pass(
     };
     let pin = pin::check(&cluster_binding, &provider.consumer.uid);
     if let Some(message) = pin.message(&provider.consumer.uid) {
-        freeze(provider, name, true);
+        freeze(provider, name);
         facts.claimed_elsewhere = Some(message.clone());
         facts.stop(BindingPhase::ClaimedElsewhere, Problem::error(reason::CLAIMED_ELSEWHERE, &message));
         return Ok(Outcome::Done);
@@ -168,7 +171,7 @@ async fn pass(
     }
     facts.informers_synced = true;
     let Some(export_raw) = provider.cached(&provider.exports, name) else {
-        freeze(provider, name, true);
+        freeze(provider, name);
         facts.stop(BindingPhase::Pending, remote::missing_export(provider, name).await);
         return Ok(Outcome::After(SOON));
     };
@@ -186,7 +189,7 @@ async fn pass(
         }
     };
     if export.metadata.deletion_timestamp.is_some() {
-        freeze(provider, name, true);
+        freeze(provider, name);
         facts.stop(
             BindingPhase::Pending,
             Problem::error(
@@ -351,7 +354,7 @@ async fn bind_kind(
         }
         crd::Ensured::Terminating => {
             if let Some(running) = provider.bindings.lock().get(name).and_then(|s| s.kinds.get(&schema_name)) {
-                running.sync.set_standing(Standing { frozen: false, teardown: Teardown::Kind });
+                running.sync.set_standing(WITH_ITS_CRD);
             }
             return Ok(KindStep::Wait(Problem::warning(
                 "CustomResourceDefinitionTerminating",
@@ -505,17 +508,17 @@ async fn resume_for_deletion(
 }
 
 /// Stops all movement under a binding without stopping its watches.
-fn freeze(provider: &Arc<Provider>, name: &str, frozen: bool) {
+fn freeze(provider: &Arc<Provider>, name: &str) {
     if let Some(state) = provider.bindings.lock().get(name) {
         for (crd, running) in &state.kinds {
             let standing = match is_deleted(provider, crd) {
-                true => Standing { frozen: false, teardown: Teardown::Kind },
-                false => Standing { frozen, teardown: Teardown::None },
+                true => WITH_ITS_CRD,
+                false => Standing { frozen: true, teardown: Teardown::None },
             };
             running.sync.set_standing(standing);
         }
         if let Some(claims) = &state.claims {
-            claims.freeze(frozen);
+            claims.freeze(true);
         }
     }
 }
@@ -524,7 +527,7 @@ fn freeze(provider: &Arc<Provider>, name: &str, frozen: bool) {
 fn let_go(provider: &Arc<Provider>, name: &str) {
     if let Some(state) = provider.bindings.lock().get(name) {
         for (_, running) in state.kinds.iter().filter(|(crd, _)| is_deleted(provider, crd)) {
-            running.sync.set_standing(Standing { frozen: false, teardown: Teardown::Kind });
+            running.sync.set_standing(WITH_ITS_CRD);
         }
     }
 }

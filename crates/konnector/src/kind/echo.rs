@@ -39,6 +39,11 @@ impl Pending {
     fn is_ahead(&self, cached: Option<&String>) -> bool {
         self.ahead.is_some() && self.consumer[0].as_ref() == cached
     }
+
+    /// Whether the cache shows nothing of the consumer's object that was not known when we wrote.
+    fn knows(&self, cached: Option<&String>) -> bool {
+        self.consumer.iter().any(|known| known.as_ref() == cached)
+    }
 }
 
 impl KindSync {
@@ -71,7 +76,7 @@ impl KindSync {
         let Some(wait) = pending.get_mut(key).filter(|wait| wait.at.elapsed() >= ECHO) else { return false };
         if wait.waits {
             // Whoever waits in the queue has got its event.
-            return wait.copy == known(&copy) && wait.consumer.iter().any(|known| known.as_ref() == now);
+            return wait.copy == known(&copy) && wait.knows(now);
         }
         let missing = wait.is_ahead(now);
         wait.at = Instant::now();
@@ -108,24 +113,25 @@ impl KindSync {
         let wait = pending.get_mut(key)?;
         let now = consumer.present().map(|c| &c.revision);
         let ahead = wait.is_ahead(now);
-        if !wait.consumer.iter().any(|known| known.as_ref() == now) || (!wait.waits && !ahead) {
+        if !wait.knows(now) || (!wait.waits && !ahead) {
             pending.remove(key);
             return None;
         }
         if !wait.waits {
             return None;
         }
-        let left = ECHO.checked_sub(wait.at.elapsed()).filter(|left| !left.is_zero());
-        if wait.copy == known(copy) {
-            match left {
-                Some(left) => return Some(left),
+        let came = wait.copy != known(copy);
+        if !came {
+            let left = ECHO.saturating_sub(wait.at.elapsed());
+            if !left.is_zero() {
+                return Some(left);
+            }
+            if !listed {
                 // No event comes before the first list is whole.
-                None if !listed => return Some(ECHO),
-                None => {}
+                return Some(ECHO);
             }
         }
         // The copy's event is here, or overdue. What we know of the consumer's object stays known until its own comes.
-        let came = wait.copy != known(copy);
         wait.waits = false;
         wait.at = Instant::now();
         if !ahead {
@@ -143,7 +149,7 @@ impl KindSync {
         let pending = self.pending.lock();
         let wait = pending.get(key)?;
         let cached = consumer.present()?;
-        let newer = wait.ahead.as_ref().filter(|_| wait.consumer[0].as_ref() == Some(&cached.revision))?.unpack();
+        let newer = wait.ahead.as_ref().filter(|_| wait.is_ahead(Some(&cached.revision)))?.unpack();
         (newer.uid == cached.uid).then_some(newer)
     }
 

@@ -222,12 +222,8 @@ impl KindSync {
     async fn migrate(&self, key: &ObjectKey, target: &ObjectKey, uid: &str) -> Result<(), ApiError> {
         let live = self.provider.get(&self.config.resource, target).await?;
         let Some(entries) = fields::migrated(&live, FIELD_MANAGER) else { return Ok(()) };
-        let patch = json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
-        ]);
-        self.provider.json_patch(&self.config.resource, target, Subresource::Main, &patch, MANAGER).await?;
+        let resource = &self.config.resource;
+        self.provider.put_managed_fields(resource, target, &live, uid, &json!(entries), MANAGER).await?;
         tracing::info!(object = %key, "took over the field ownership of an earlier agent");
         Ok(())
     }

@@ -175,14 +175,28 @@ impl Api {
         made: &Value,
         manager: FieldManager,
     ) -> Result<Value, ApiError> {
-        let metadata = &made["metadata"];
-        let mut entries = metadata["managedFields"].clone();
+        let mut entries = made["metadata"]["managedFields"].clone();
         for entry in entries.as_array_mut().into_iter().flatten().filter(|entry| entry["manager"] == manager.0) {
             entry["operation"] = json!("Apply");
         }
+        let uid = made["metadata"]["uid"].as_str().unwrap_or_default();
+        self.put_managed_fields(resource, key, made, uid, &entries, manager).await
+    }
+
+    /// Says anew who owns which fields of the object of that uid, as it is in `live`; [`Class::Conflict`] where it is another
+    /// by now.
+    pub async fn put_managed_fields(
+        &self,
+        resource: &Resource,
+        key: &ObjectKey,
+        live: &Value,
+        uid: &str,
+        entries: &Value,
+        manager: FieldManager,
+    ) -> Result<Value, ApiError> {
         let patch = json!([
-            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": entries},
         ]);
         self.json_patch(resource, key, Subresource::Main, &patch, manager).await
