@@ -53,9 +53,6 @@ use crate::identity::oidc::{OidcError, RelyingParty};
 use crate::metrics::Metrics;
 use crate::seal::{SealError, Sealer};
 
-const NO_KEY: &str =
-    "no --cookie-signing-key-file: sessions and tokens end with this process, and replicas do not share them";
-
 /// Why the service ended or did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -166,6 +163,16 @@ async fn control(
     campaign(&api, &election, wall, &metrics.standing, stop, work).await;
 }
 
+/// What seals sessions and tokens; a random one if none is configured.
+fn signing_key(config: &Config) -> Vec<u8> {
+    config.signing_key.clone().unwrap_or_else(|| {
+        tracing::warn!(
+            "no --cookie-signing-key-file: sessions and tokens end with this process, and replicas do not share them"
+        );
+        rand::random::<[u8; 32]>().to_vec()
+    })
+}
+
 fn app(
     config: &Config,
     oidc: OidcConfig,
@@ -174,13 +181,7 @@ fn app(
     address: SocketAddr,
     metrics: Arc<Metrics>,
 ) -> Result<App, RunError> {
-    let sealer = match &config.signing_key {
-        Some(key) => Sealer::new(key)?,
-        None => {
-            tracing::warn!("{NO_KEY}");
-            Sealer::new(&rand::random::<[u8; 32]>())?
-        }
-    };
+    let sealer = Sealer::new(&signing_key(config))?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let base = match &config.external_url {
         Some(url) => Some(url.clone()),
@@ -238,10 +239,7 @@ pub fn main_from_args(args: Vec<OsString>) -> ExitCode {
             None => run(config, stop, None).await,
             Some((source, kube)) => {
                 // Sessions outlive a connection.
-                let signing_key = config.signing_key.or_else(|| {
-                    tracing::warn!("{NO_KEY}");
-                    Some(rand::random::<[u8; 32]>().to_vec())
-                });
+                let signing_key = config.oidc.is_some().then(|| signing_key(&config));
                 let config = Config { kube, signing_key, ..config };
                 source.keep(stop, async |turn| run(config.clone(), turn, None).await).await
             }

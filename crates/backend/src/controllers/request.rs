@@ -43,17 +43,17 @@ struct Refusal {
     condition: &'static str,
     reason: &'static str,
     message: String,
-    /// Nobody has to do anything about it: the request waits.
-    passes: bool,
+    /// Nobody has to do anything about it: the request waits, and is looked at again after so long.
+    again: Option<Duration>,
 }
 
 fn refuse(reason: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal { condition: condition::EXPORTS_READY, reason, message: message.into(), passes: false }
+    Refusal { condition: condition::EXPORTS_READY, reason, message: message.into(), again: None }
 }
 
 /// Not yet: `what` is on its way out.
 fn waits(reason: &'static str, what: &str) -> Refusal {
-    Refusal { passes: true, ..refuse(reason, format!("waiting for {what}")) }
+    Refusal { again: Some(SOON), ..refuse(reason, format!("waiting for {what}")) }
 }
 
 /// See the module.
@@ -82,16 +82,14 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     if status::write(&world.api, &kind, &live, &wanted).await? {
         match &verdict {
             Ok(()) => tracing::info!(request = %key, "request granted"),
-            Err(Refusal { passes: true, reason, message, .. }) => {
+            Err(Refusal { again: Some(_), reason, message, .. }) => {
                 tracing::info!(request = %key, reason, %message, "request waits")
             }
             Err(Refusal { reason, message, .. }) => tracing::info!(request = %key, reason, %message, "request refused"),
         }
     }
     Ok(match verdict {
-        // The end of another consumer's export is an event, and may take its time.
-        Err(Refusal { passes: true, reason: SHARED, .. }) => Outcome::After(LATER),
-        Err(Refusal { passes: true, .. }) => Outcome::After(SOON),
+        Err(Refusal { again: Some(again), .. }) => Outcome::After(again),
         _ => Outcome::Done,
     })
 }
@@ -124,7 +122,7 @@ fn judge(status: &mut APIServiceExportRequestStatus, refusal: Option<&Refusal>, 
             status.terminal_message = None;
         }
         Some(refusal) => {
-            let (severity, phase, terminal) = match refusal.passes {
+            let (severity, phase, terminal) = match refusal.again.is_some() {
                 true => (Severity::Info, RequestPhase::Pending, None),
                 false => (Severity::Error, RequestPhase::Failed, Some(refusal.message.clone())),
             };
@@ -239,7 +237,7 @@ fn plan<'a>(
                 condition: condition::PERMISSION_CLAIM,
                 reason: reason::INVALID_PERMISSION_CLAIM,
                 message,
-                passes: false,
+                again: None,
             });
         }
     }
@@ -274,7 +272,7 @@ fn plan<'a>(
                     condition: condition::PERMISSION_CLAIM,
                     reason: reason::INVALID_PERMISSION_CLAIM,
                     message: format!("{} cannot be bound: {err} {}", offering.name, offering.name),
-                    passes: false,
+                    again: None,
                 });
             }
         }
@@ -351,7 +349,8 @@ async fn alone(
         .collect();
     Ok(match others.iter().all(|export| is_ending(export)) {
         true if others.is_empty() => Ok(()),
-        true => Err(waits(SHARED, "what another consumer had of it to be removed")),
+        // Its end is an event, and may take its time.
+        true => Err(Refusal { again: Some(LATER), ..waits(SHARED, "what another consumer had of it to be removed") }),
         false => {
             let names: Vec<String> = unfenced.iter().map(GroupResource::crd_name).collect();
             let names = names.join(", ");

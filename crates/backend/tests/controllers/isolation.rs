@@ -5,12 +5,31 @@ use kube_bind_api::{APIServiceExport, APIServiceExportRequest, BoundSchema, Isol
 use kube_client::{ListQuery, ObjectKey};
 use serde_json::json;
 
-use crate::provider::{Provider, apply, eventually, of, resource};
+use crate::provider::{Consumer, Provider, apply, eventually, of, resource};
+
+/// Whether other tests are consumers of the same API server; says that the test is skipped then.
+fn is_shared() -> bool {
+    let shared = std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some();
+    if shared {
+        println!("skipped: other tests are consumers of the same API server");
+    }
+    shared
+}
+
+/// Waits until what was refused is granted.
+async fn granted(consumer: &Consumer, provider: &Provider, what: &str) {
+    let key = ObjectKey::new(&consumer.namespace, &provider.name());
+    eventually(what, || async {
+        let live = consumer.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
+        (live["status"]["phase"] == "Succeeded").then_some(())
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfenced_isolation_is_for_one_consumer() {
-    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
-        return println!("skipped: other tests are consumers of the same API server");
+    if is_shared() {
+        return;
     }
     let provider = Provider::start(Isolation::None).await;
     let alice = provider.contract("alice", "uid-a").await;
@@ -21,19 +40,14 @@ async fn unfenced_isolation_is_for_one_consumer() {
     let refused = bob.phase(&provider).await;
     assert!(refused["terminalMessage"].as_str().unwrap().contains("used by another consumer"), "{refused}");
     provider.template(&json!({"sharedClusterScope": true})).await;
-    let key = ObjectKey::new(&bob.namespace, &provider.name());
-    eventually("shared on purpose", || async {
-        let live = bob.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
-        (live["status"]["phase"] == "Succeeded").then_some(())
-    })
-    .await;
+    granted(&bob, &provider, "shared on purpose").await;
 }
 
 /// Who was refused because of another consumer gets the kind when that one has gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_gives_back_is_granted() {
-    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
-        return println!("skipped: other tests are consumers of the same API server");
+    if is_shared() {
+        return;
     }
     let provider = Provider::start(Isolation::None).await;
     let (alice, bob) = (provider.contract("alice", "uid-a").await, provider.contract("bob", "uid-b").await);
@@ -44,19 +58,14 @@ async fn what_another_gives_back_is_granted() {
     let key = ObjectKey::new(&alice.namespace, &provider.name());
     let export = provider.admin.get(&of::<APIServiceExport>(), &key).await.unwrap();
     provider.admin.delete(&of::<APIServiceExport>(), &key, export["metadata"]["uid"].as_str().unwrap()).await.unwrap();
-    let key = ObjectKey::new(&bob.namespace, &provider.name());
-    eventually("granted after all", || async {
-        let live = bob.api.get(&of::<APIServiceExportRequest>(), &key).await.unwrap();
-        (live["status"]["phase"] == "Succeeded").then_some(())
-    })
-    .await;
+    granted(&bob, &provider, "granted after all").await;
 }
 
 /// Whether a kind is taken is decided by one request at a time, whatever the caches of the backend know by then.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_requests_at_the_same_moment_one_is_granted() {
-    if std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some() {
-        return println!("skipped: other tests are consumers of the same API server");
+    if is_shared() {
+        return;
     }
     let provider = Provider::start(Isolation::None).await;
     let mut consumers = Vec::new();
