@@ -34,13 +34,11 @@ pub struct Bind {
 impl Run {
     /// First binds, and restarts with many objects.
     pub async fn many(&mut self, table: &mut Table, mut agent: Agent) -> Result<Agent> {
-        for _ in 0..TURNS - 1 {
+        for _ in 0..TURNS {
             agent = self.first_bind(agent, FEWER).await?;
             self.bench.delete_all().await?;
         }
-        agent = self.first_bind(agent, FEWER).await?;
         self.show_binds(table, FEWER);
-        self.bench.delete_all().await?;
         agent = self.first_bind(agent, MANY).await?;
         self.show_binds(table, MANY);
         let (_, used) = agent.at_rest(LIMIT).await?;

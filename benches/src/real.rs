@@ -345,25 +345,22 @@ impl Run {
         let restarts = agent.watch_restarts().await?;
         let name = self.prefix();
         let mut before = agent.writes().await?;
-        for (what, floor) in [
-            ("one object and its status", "consumer (finalizer, status) + provider (apply); the floor makes the same"),
-            ("a change of its spec", "provider (apply)"),
-            ("a deletion", "consumer (finalizer) + provider (delete)"),
-        ] {
-            match what {
-                "one object and its status" => {
-                    self.bench.make(&name, 0).await?;
-                    until("its status is back", LIMIT, || self.bench.near.answered() == 1).await?;
-                }
-                "a change of its spec" => self.bench.change(&name).await?,
-                _ => drop(self.bench.delete_all().await?),
-            }
+        let mut count = async |what: &str, which: &str| {
             agent.at_rest(LIMIT).await?;
             let after = agent.writes().await?;
             let count = format!("{} + {}", after.consumer - before.consumer, after.provider - before.provider);
-            table.row(format!("writes for {what}"), count, floor);
+            table.row(format!("writes for {what}"), count, which);
             before = after;
-        }
+            anyhow::Ok(())
+        };
+        self.bench.make(&name, 0).await?;
+        until("its status is back", LIMIT, || self.bench.near.answered() == 1).await?;
+        let which = "consumer (finalizer, status) + provider (apply); the floor makes the same";
+        count("one object and its status", which).await?;
+        self.bench.change(&name).await?;
+        count("a change of its spec", "provider (apply)").await?;
+        self.bench.delete_all().await?;
+        count("a deletion", "consumer (finalizer) + provider (delete)").await?;
         let again = agent.watch_restarts().await? - restarts;
         table.row("watches begun anew meanwhile", again.to_string(), "by its own counter");
         table.row("connections of the agent", agent.connections()?.to_string(), "sockets, its own listener included");

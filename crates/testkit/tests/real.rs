@@ -126,6 +126,12 @@ async fn gone(pids: &[String]) {
     .await;
 }
 
+/// Where a child says that it kept its logs.
+fn kept(said: &str) -> &Path {
+    let kept = said.lines().find_map(|line| line.strip_prefix("logs of cluster are kept in "));
+    Path::new(kept.unwrap_or_else(|| panic!("no logs are named:\n{said}")))
+}
+
 /// A test that is killed cannot clean up, and one that panics may not come to it.
 #[tokio::test]
 #[ignore = "starts a real Kubernetes: scripts/test-real runs it"]
@@ -158,8 +164,7 @@ async fn nothing_is_left_of_a_cluster_whose_test_is_killed_or_panics() {
             let output = child.wait_with_output().await.unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success(), "{said}");
-            let kept = said.lines().find_map(|line| line.strip_prefix("logs of cluster are kept in "));
-            let kept = Path::new(kept.unwrap_or_else(|| panic!("no logs are named:\n{said}")));
+            let kept = kept(&said);
             for log in ["etcd.log", "kube-apiserver.log", "kube-controller-manager.log", "audit.log"] {
                 assert!(kept.join(log).exists(), "{log} is not in {}", kept.display());
             }
@@ -223,8 +228,7 @@ async fn a_cluster_that_does_not_start_fails_its_test_at_once_in_its_own_words()
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("a Kubernetes does not start: etcd ended:\nno space is left for data"), "{said}");
     assert!(began.elapsed() < Duration::from_secs(30), "it took {:?}", began.elapsed());
-    let kept = said.lines().find_map(|line| line.strip_prefix("logs of cluster are kept in "));
-    let kept = Path::new(kept.unwrap_or_else(|| panic!("no logs are named:\n{said}")));
+    let kept = kept(&said);
     assert!(std::fs::read_to_string(kept.join("etcd.log")).unwrap().contains("no space"));
     std::fs::remove_dir_all(kept.parent().unwrap()).unwrap();
 }

@@ -5,9 +5,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::service::Service;
-use testkit::site::{bindings, core, crds, ours};
+use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
 use testkit::{eventually, stays};
+
+async fn unbound(here: &Site, service: &Service) {
+    eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
+        None => Ok(()),
+        Some(binding) => Err(binding.to_string()),
+    })
+    .await;
+}
 
 fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
@@ -64,11 +72,7 @@ async fn orphaned_objects_stay_on_both_sides_without_our_finalizers() {
         } else {
             let _ = world.consumers[0].person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
         }
-        eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
-            None => Ok(()),
-            Some(binding) => Err(binding.to_string()),
-        })
-        .await;
+        unbound(here, &service).await;
         let object = here.get(&service.resource(), "default", "one").await.expect("the object stays");
         assert!(finalizers(&object).is_empty(), "our finalizer stayed: {object}");
         assert!(here.get(&crds(), "", &service.crd_name()).await.is_some(), "the CRD stays");
@@ -104,11 +108,7 @@ async fn foreground_deletion_of_a_binding_destroys_no_object() {
     } else {
         here.delete(&bindings(), "", &service.plural).await;
     }
-    eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
-        None => Ok(()),
-        Some(binding) => Err(binding.to_string()),
-    })
-    .await;
+    unbound(here, &service).await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(here.get(&service.resource(), "default", "one").await.is_some());
     assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid);
@@ -155,11 +155,7 @@ async fn deleting_objects_of_an_api_that_the_provider_has_withdrawn_waits_and_de
     .await;
 
     here.patch(&bindings(), "", &service.plural, &json!({"spec": {"deletionPolicy": "Orphan"}})).await;
-    eventually("the binding is gone", async || match here.get(&bindings(), "", &service.plural).await {
-        None => Ok(()),
-        Some(binding) => Err(binding.to_string()),
-    })
-    .await;
+    unbound(here, &service).await;
     let object = here.get(&service.resource(), "default", "one").await.expect("the object stays");
     assert!(finalizers(&object).is_empty(), "our finalizer stayed: {object}");
     assert!(world.copy(0, "one").await.is_some(), "the copy stays");
