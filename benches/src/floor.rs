@@ -5,9 +5,13 @@
 //! write on each side. Each write waits for the answer to the one before, as it must: nothing goes to the provider before
 //! the finalizer is on. The client decodes no more than it needs, keeps nothing, watches nothing.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use futures::future::try_join_all;
+use kube::api::{Api as Kind, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube_client::api::{Api, FieldManager, Subresource};
 use kube_client::resource::Resource;
 use kube_client::store::ObjectKey;
@@ -34,6 +38,8 @@ pub struct Floor {
     pub prefix: String,
     /// Objects have the finalizer when they are born: one write less.
     pub at_birth: bool,
+    /// To take objects away.
+    pub hands: Hands,
 }
 
 /// An object on its way.
@@ -119,26 +125,56 @@ impl Floor {
 
     /// Takes everything away again.
     pub async fn clean(&self) -> Result<()> {
-        let everywhere = kube_client::ListQuery::default();
-        for (api, held) in [(&self.provider, false), (&self.consumer, true)] {
-            let mut left = api.list(&self.resource, &everywhere).await?;
-            let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-            while let Some(object) = left.pop() {
-                let (api, resource) = (api.clone(), self.resource.clone());
-                tasks.spawn(async move {
-                    let key = ObjectKey::of(&object).context("no name")?;
-                    let nothing = json!({"metadata": {"finalizers": null}});
-                    if held {
-                        api.merge_patch(&resource, &key, Subresource::Main, &nothing, AGENT).await?;
-                    }
-                    Ok(api.delete(&resource, &key, object["metadata"]["uid"].as_str().unwrap_or_default()).await?)
-                });
-                while tasks.len() >= 16 {
-                    tasks.join_next().await.context("nothing")???;
-                }
+        self.hands.clear(&self.resource).await
+    }
+}
+
+/// An administrator's hands on both sides, for what is no part of any figure.
+#[derive(Clone)]
+pub struct Hands {
+    consumer: kube::Client,
+    provider: kube::Client,
+}
+
+impl Hands {
+    /// From kubeconfigs of administrators.
+    pub async fn new(consumer: &Path, provider: &Path) -> Result<Self> {
+        let client = async |file: &Path| {
+            anyhow::Ok(kube_client::connect::from_kubeconfig(&std::fs::read_to_string(file)?, None).await?.client)
+        };
+        Ok(Self { consumer: client(consumer).await?, provider: client(provider).await? })
+    }
+
+    /// Takes all objects of a kind away, whoever holds them. No agent may run.
+    pub async fn clear(&self, resource: &Resource) -> Result<()> {
+        let kind = ApiResource {
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            api_version: resource.api_version(),
+            kind: resource.kind.clone(),
+            plural: resource.plural.clone(),
+        };
+        let nothing = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        for client in [&self.provider, &self.consumer] {
+            let all = Kind::<DynamicObject>::all_with(client.clone(), &kind);
+            let of = |namespace: &str| Kind::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind);
+            let there = all.list_metadata(&ListParams::default()).await?;
+            let namespaces: BTreeSet<String> = there.items.into_iter().filter_map(|o| o.metadata.namespace).collect();
+            for namespace in namespaces {
+                of(&namespace).delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
             }
-            while let Some(done) = tasks.join_next().await {
-                done??;
+            let held = all.list_metadata(&ListParams::default()).await?;
+            for part in held.items.chunks(32) {
+                let patches = part.iter().map(|object| async {
+                    let (namespace, name) = (object.metadata.namespace.as_deref(), object.metadata.name.as_deref());
+                    let api = of(namespace.unwrap_or_default());
+                    match api.patch_metadata(name.unwrap_or_default(), &PatchParams::default(), &nothing).await {
+                        // It went meanwhile.
+                        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                        other => other.map(drop),
+                    }
+                });
+                try_join_all(patches).await?;
             }
         }
         Ok(())

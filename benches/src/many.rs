@@ -20,27 +20,30 @@ use crate::table::{Table, median};
 
 /// The agent works on so many objects at once, and so does the floor.
 const AT_ONCE: usize = 16;
-/// Restarts, and first binds of fewer objects.
+/// Restarts, and first binds.
 const TURNS: usize = if cfg!(debug_assertions) { 2 } else { 5 };
-const FEWER: usize = if cfg!(debug_assertions) { 100 } else { 2_000 };
 
 /// One first bind, between two of the floor; seconds.
 pub struct Bind {
-    count: usize,
     floor: [f64; 2],
     mine: f64,
 }
 
 impl Run {
-    /// First binds, and restarts with many objects.
-    pub async fn many(&mut self, table: &mut Table, mut agent: Agent) -> Result<Agent> {
-        for _ in 0..TURNS {
-            agent = self.first_bind(agent, FEWER).await?;
-            self.bench.delete_all().await?;
+    /// First binds (one, if nobody wants to compare them), and restarts with many objects.
+    pub async fn many(&mut self, table: &mut Table, mut agent: Agent, compare: bool) -> Result<Agent> {
+        let turns = if compare { TURNS } else { 1 };
+        for turn in 1..=turns {
+            agent = self.first_bind(agent, compare).await?;
+            if turn < turns {
+                agent.stop().await?;
+                self.floor.hands.clear(&self.bench.resource).await?;
+                agent = Agent::start(&self.kubeconfig).await?;
+            }
         }
-        self.show_binds(table, FEWER);
-        agent = self.first_bind(agent, MANY).await?;
-        self.show_binds(table, MANY);
+        if compare {
+            self.show_binds(table);
+        }
         let (_, used) = agent.at_rest(LIMIT).await?;
         table.row(
             format!("memory of the agent, {MANY} objects of 2 KB, just synced"),
@@ -56,42 +59,49 @@ impl Run {
 
     /// Objects that are there when the agent starts, with the binding in place; the floor before and after, because API
     /// servers that have had much to do keep it, and are slower for whoever comes second.
-    async fn first_bind(&mut self, agent: Agent, count: usize) -> Result<Agent> {
+    async fn first_bind(&mut self, agent: Agent, compare: bool) -> Result<Agent> {
         agent.stop().await?;
-        let before = match self.binds.last().filter(|bind| bind.count == count) {
+        let before = match self.binds.last() {
+            _ if !compare => 0.0,
             Some(bind) => bind.floor[1],
-            None => self.floor_bind(count).await?,
+            None => self.floor_bind().await?,
         };
         let prefix = self.prefix();
-        self.bench.create(&prefix, count).await?;
+        let kept = self.bench.near.count();
+        let count = kept + MANY;
+        self.bench.create(&prefix, MANY).await?;
         until("all are seen", LIMIT, || self.bench.near.count() == count).await?;
         let agent = Agent::start(&self.kubeconfig).await?;
         self.bench.settled(count).await?;
         let back = self.bench.near.all().iter().filter_map(|seen| seen.status).max().context("nothing")?;
         let mine = (back - agent.started()).as_secs_f64();
-        let floor = [before, self.floor_bind(count).await?];
-        self.binds.push(Bind { count, floor, mine });
+        let after = if compare { self.floor_bind().await? } else { 0.0 };
+        if compare {
+            // The next turn is minutes away.
+            eprintln!("first bind of {MANY}: floor {before:.1} s, agent {mine:.1} s, floor {after:.1} s");
+        }
+        self.binds.push(Bind { floor: [before, after], mine });
         Ok(agent)
     }
 
-    fn show_binds(&self, table: &mut Table, count: usize) {
-        let binds = || self.binds.iter().filter(|bind| bind.count == count);
+    fn show_binds(&self, table: &mut Table) {
         let its = |bind: &Bind| bind.floor.iter().sum::<f64>() / 2.0;
-        let ratio = median(binds().map(|bind| bind.mine / its(bind)).collect());
-        let show = |seconds: f64| format!("{seconds:.1} s, {:.0}/s", count as f64 / seconds);
-        let turns = binds().count();
-        let what = format!("{count} existing objects: all there and all statuses back, once each (turns: {turns})");
-        let (floor, mine) = (median(binds().map(its).collect()), median(binds().map(|bind| bind.mine).collect()));
+        let ratio = median(self.binds.iter().map(|bind| bind.mine / its(bind)).collect());
+        let show = |seconds: f64| format!("{seconds:.1} s, {:.0}/s", MANY as f64 / seconds);
+        let turns = self.binds.len();
+        let what = format!("{MANY} existing objects: all there and all statuses back, once each (turns: {turns})");
+        let floor = median(self.binds.iter().map(its).collect());
+        let mine = median(self.binds.iter().map(|bind| bind.mine).collect());
         table.compare(what, show(floor), show(mine), ratio, "≤ 1.3".into(), ratio <= 1.3);
-        let each: Vec<String> = binds().map(|b| format!("{:.1} {:.1} {:.1}", b.floor[0], b.mine, b.floor[1])).collect();
-        table.row("floor before, agent, floor after: seconds", each.join("; "), "each turn");
+        let each = self.binds.iter().map(|b| format!("{:.1} {:.1} {:.1}", b.floor[0], b.mine, b.floor[1]));
+        table.row("floor before, agent, floor after: seconds", each.collect::<Vec<_>>().join("; "), "each turn");
     }
 
     /// As many objects of the floor, from there on as for a first bind; seconds.
-    async fn floor_bind(&mut self, count: usize) -> Result<f64> {
+    async fn floor_bind(&mut self) -> Result<f64> {
         let prefix = self.prefix();
-        let objects: Vec<_> = (0..count).map(|number| self.bare(&format!("{prefix}-{number}"), number)).collect();
-        let mut made = Vec::with_capacity(count);
+        let objects: Vec<_> = (0..MANY).map(|number| self.bare(&format!("{prefix}-{number}"), number)).collect();
+        let mut made = Vec::with_capacity(MANY);
         for part in objects.chunks(AT_ONCE) {
             made.extend(try_join_all(part.iter().map(|object| self.floor.create(object))).await?);
         }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::agent::{Agent, program, shipped};
-use crate::floor::Floor;
+use crate::floor::{Floor, Hands};
 use crate::many::Bind;
 use crate::processor::{Each, Processor};
 use crate::side::{Side, until};
@@ -37,8 +37,8 @@ const SECONDS: u32 = if cfg!(debug_assertions) { 1 } else { 5 };
 const WRITERS: [usize; 2] = [16, 64];
 const PREFIX: &str = "floor-";
 /// What can be measured, and how.
-const PARTS: [&str; 3] = ["delay", "rate", "many"];
-const WORDS: [&str; 5] = ["delay", "rate", "many", "short", "birth"];
+const PARTS: [&str; 4] = ["delay", "rate", "many", "restart"];
+const WORDS: [&str; 6] = ["delay", "rate", "many", "restart", "short", "birth"];
 
 /// All rows; in this process if the environment says so, else in a child that it says so to.
 pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
@@ -60,6 +60,7 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
     let short = words.contains(&"short");
     let parts: Vec<&str> = words.iter().copied().filter(|word| PARTS.contains(word)).collect();
     let wanted = |part: &str| if short { part != "many" } else { parts.is_empty() || parts.contains(&part) };
+    let many = wanted("many");
     let service = Service::new(7).without_claims();
     let bare = Service { group: format!("floor.{}", service.group), ..service.clone() };
     let mut world = World::new(program()?.to_str().context("no UTF-8")?, service.clone()).await;
@@ -103,7 +104,7 @@ pub async fn measure(table: &mut Table, words: &[&str]) -> Result<()> {
         }
         run.writes(table, &agent).await?;
     }
-    let agent = if wanted("many") { run.many(table, agent).await? } else { agent };
+    let agent = if many || parts.contains(&"restart") { run.many(table, agent, many).await? } else { agent };
     agent.stop().await?;
     watches.shutdown().await;
     world.end().await;
@@ -127,6 +128,7 @@ async fn prepare(world: &World, bare: &Service, at_birth: bool) -> Result<Floor>
         resource: bare.resource(),
         prefix: PREFIX.to_owned(),
         at_birth,
+        hands: Hands::new(&consumer.kubeconfig, &provider.kubeconfig).await?,
     };
     for site in [consumer, provider] {
         served(site, &floor.resource).await?;

@@ -20,6 +20,11 @@ use crate::helm::Helm;
 use crate::service::Service;
 use crate::site::{Site, core, crds, ours};
 
+/// A site in which a backend can work: what [`provider`] starts from.
+pub(crate) const PROVIDER: &str = "provider";
+/// A site in which an agent can work: what [`consumer`] leaves.
+pub(crate) const CONSUMER: &str = "consumer";
+
 const INSTALL: &str = "KUBE_BIND_TEST_INSTALL";
 
 /// Kinds that charts render, with their plural; and whether every API server has them.
@@ -47,39 +52,84 @@ fn by_chart() -> bool {
     }
 }
 
-/// Installs what a provider needs, and offers a service.
-pub(crate) async fn provider(site: &Site, folder: &Path, service: &Service) -> String {
+/// Installs what a provider needs, if the site came without it, and offers a service.
+pub(crate) async fn provider(site: &mut Site, folder: &Path, service: &Service) -> String {
     let setup = site.setup().await;
+    let values = |kinds: &Value| {
+        json!({
+            "serviceAccount": {"name": BACKEND},
+            "frontend": {"enabled": false},
+            "apiServer": {"url": "https://api.example"},
+            "offers": {"kinds": kinds},
+        })
+    };
+    let nothing = values(&json!([]));
+    let token = match site.token() {
+        Some(token) => token,
+        None => {
+            if by_chart() {
+                chart(site, folder, "backend", &nothing, &[]).await;
+                token_secret(site, NAMESPACE, BACKEND).await;
+            } else {
+                setup.backend().await.unwrap();
+            }
+            let token = setup.token(NAMESPACE, BACKEND).await.unwrap();
+            remember(site, PROVIDER, BACKEND, &token).await;
+            token
+        }
+    };
     if !by_chart() {
         let (crd, template) =
             (apimachinery::yaml::write(&service.crd()), apimachinery::yaml::write(&service.template()));
-        setup.provider(&crd, &template).await.unwrap();
-        return setup.token(NAMESPACE, BACKEND).await.unwrap();
+        setup.offering(&crd, &template).await.unwrap();
+        return token;
     }
-    let values = json!({
-        "serviceAccount": {"name": BACKEND},
-        "frontend": {"enabled": false},
-        "apiServer": {"url": "https://api.example"},
-        "offers": {"kinds": [{"group": service.group, "resource": service.plural}]},
-    });
-    chart(site, folder, "backend", &values).await;
+    let offers = values(&json!([{"group": service.group, "resource": service.plural}]));
+    let there = rendered(folder, "backend", &nothing).await;
+    chart(site, folder, "backend", &offers, &there).await;
     site.apply(&crds(), &service.crd()).await;
     established(site, &service.crd_name()).await;
     site.apply(&ours("apiserviceexporttemplates", "APIServiceExportTemplate"), &service.template()).await;
-    token_secret(site, NAMESPACE, BACKEND).await;
-    setup.token(NAMESPACE, BACKEND).await.unwrap()
+    token
 }
 
-/// Installs what a consumer needs.
-pub(crate) async fn consumer(site: &Site, folder: &Path) -> String {
+/// Installs what a consumer needs, if the site came without it.
+pub(crate) async fn consumer(site: &mut Site, folder: &Path) -> String {
+    if let Some(token) = site.token() {
+        return token;
+    }
     let setup = site.setup().await;
     if by_chart() {
-        chart(site, folder, "konnector", &json!({"admissionPolicies": {"install": "always"}})).await;
+        chart(site, folder, "konnector", &json!({"admissionPolicies": {"install": "always"}}), &[]).await;
         token_secret(site, NAMESPACE, KONNECTOR).await;
     } else {
         setup.consumer().await.unwrap();
     }
-    setup.token(NAMESPACE, KONNECTOR).await.unwrap()
+    let token = setup.token(NAMESPACE, KONNECTOR).await.unwrap();
+    remember(site, CONSUMER, KONNECTOR, &token).await;
+    token
+}
+
+/// Lets others have the site as it is now. Kubernetes (1.26 and newer) writes the day on which a token was first used on its
+/// Secret, some time after: that is over before anybody looks at who writes what.
+async fn remember(site: &mut Site, what: &str, account: &str, token: &str) {
+    if !site.enforces_admission() {
+        return;
+    }
+    let kubeconfig = site.kubeconfig_with(account, token);
+    let client = kube_client::connect::from_kubeconfig(&kubeconfig, None).await.unwrap().client;
+    kube_client::api::Api::new(client, account).raw_get("/version").await.unwrap();
+    let used = async || {
+        let secret = site.get(&core("secrets"), NAMESPACE, &format!("{account}-token")).await.unwrap_or_default();
+        secret["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"].is_string()
+    };
+    for _ in 0..30 {
+        if used().await {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    site.remember(what, token).await;
 }
 
 /// Asks for a token of a ServiceAccount that lasts.
@@ -98,10 +148,10 @@ pub async fn established(site: &Site, name: &str) {
     .await;
 }
 
-/// Writes what a chart renders, as far as the API server knows the kinds.
-async fn chart(site: &Site, folder: &Path, name: &str, values: &Value) {
+/// Writes what a chart renders, as far as the API server knows the kinds; what is `there` as it is to be stays.
+async fn chart(site: &Site, folder: &Path, name: &str, values: &Value, there: &[Value]) {
     site.namespace(NAMESPACE).await;
-    for object in rendered(folder, name, values).await.iter() {
+    for object in rendered(folder, name, values).await.iter().filter(|object| !there.contains(object)) {
         let kind = object["kind"].as_str().unwrap();
         let (_, plural, everywhere) = KINDS
             .iter()

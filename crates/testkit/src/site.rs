@@ -87,14 +87,14 @@ pub fn bindings() -> Resource {
 }
 
 impl Site {
-    /// Starts one, or takes one from the pool.
-    pub async fn start(folder: &Path, cluster: &str, side: Side) -> Self {
+    /// Starts one, or takes one from the pool: with `what` perhaps one in which that is installed ([`Site::token`]).
+    pub async fn start(folder: &Path, cluster: &str, side: Side, what: Option<&str>) -> Self {
         // An error means that it is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         std::fs::create_dir_all(folder).unwrap();
         let mut record = Record::default();
         let (text, record, server) = if is_real(side) {
-            let loan = pool::take(cluster).await;
+            let loan = pool::take(cluster, what).await;
             record.follow(&loan.cluster().folder().join("audit.log"), loan.audit_from);
             (loan.cluster().admin_kubeconfig(), Arc::new(record), Server::Real(Some(loan)))
         } else {
@@ -151,6 +151,22 @@ impl Site {
         match &mut self.server {
             Server::Embedded { .. } => self.stop().await,
             Server::Real(loan) => drop(loan.take()),
+        }
+    }
+
+    /// The token of the program for which the site was installed, if it came so.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        match &self.server {
+            Server::Embedded { .. } => None,
+            Server::Real(loan) => loan.as_ref().and_then(Loan::token),
+        }
+    }
+
+    /// What was done to the site until now is `what`, for others who want it.
+    pub async fn remember(&mut self, what: &str, token: &str) {
+        if let Server::Real(Some(loan)) = &mut self.server {
+            loan.remember(what, token).await;
         }
     }
 

@@ -195,8 +195,9 @@ impl World {
     pub async fn add_provider(&mut self, service: Service) {
         let number = self.providers.len() + 1;
         let name = format!("provider{number}");
-        let site = Site::start(&self.folder.path().join(&name), &name, Side::Provider).await;
-        let token = install::provider(&site, self.folder.path(), &service).await;
+        let mut site =
+            Site::start(&self.folder.path().join(&name), &name, Side::Provider, Some(install::PROVIDER)).await;
+        let token = install::provider(&mut site, self.folder.path(), &service).await;
         if service.cluster_scoped && !service.isolated {
             // What is cluster-scoped at the provider needs roles of its own.
             let admin = Person {
@@ -283,8 +284,8 @@ impl World {
 
     /// One more consumer.
     pub async fn add_consumer(&mut self) {
-        let mut consumer = self.bare_consumer().await;
-        let token = install::consumer(&consumer.site, self.folder.path()).await;
+        let mut consumer = self.consumer_with(Some(install::CONSUMER)).await;
+        let token = install::consumer(&mut consumer.site, self.folder.path()).await;
         let kubeconfig = consumer.site.kubeconfig_with(KONNECTOR, &token);
         consumer.faults = self.proxy(&kubeconfig).await;
         consumer.agent_kubeconfig = consumer.faults.as_ref().map_or(kubeconfig.clone(), |p| p.kubeconfig(&kubeconfig));
@@ -294,14 +295,14 @@ impl World {
 
     /// One more consumer, with nothing of ours in its cluster.
     pub async fn add_bare_consumer(&mut self) {
-        let consumer = self.bare_consumer().await;
+        let consumer = self.consumer_with(None).await;
         self.consumers.push(consumer);
     }
 
-    async fn bare_consumer(&self) -> Consumer {
+    async fn consumer_with(&self, installed: Option<&str>) -> Consumer {
         let name = format!("consumer{}", self.consumers.len() + 1);
         let folder = self.folder.path().join(&name);
-        let site = Site::start(&folder, &name, Side::Consumer).await;
+        let site = Site::start(&folder, &name, Side::Consumer, installed).await;
         let person =
             Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
         std::fs::create_dir_all(&person.home).unwrap();

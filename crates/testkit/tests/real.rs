@@ -140,7 +140,7 @@ async fn nothing_is_left_of_a_cluster_whose_test_is_killed_or_panics() {
         return;
     }
     if std::env::var_os(PART).is_some() {
-        let loan = pool::take("cluster").await;
+        let loan = pool::take("cluster", None).await;
         println!("{HERE}{}", loan.cluster().folder().display());
         std::io::stdin().read_line(&mut String::new()).unwrap();
         panic!("on purpose");
@@ -210,7 +210,7 @@ async fn taken_ports_are_not_an_error() {
 #[tokio::test]
 async fn a_cluster_that_does_not_start_fails_its_test_at_once_in_its_own_words() {
     if std::env::var_os(PART).is_some() {
-        let _loan = pool::take("cluster").await;
+        let _loan = pool::take("cluster", None).await;
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -2,9 +2,12 @@
 //! top-level field but `metadata` and `status`, labels and annotations by policy, and the annotations that mark the copy
 //! as ours.
 
+use std::collections::BTreeMap;
+
 use apimachinery::schema::Structural;
 use contract::safety::bound_key_may_cross;
 use kube_bind_api::constants::{ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CONSUMER_NAMESPACE, ANNOTATION_CONSUMER_UID};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{ConsumerKey, ProviderKey, digest::Digest};
@@ -93,21 +96,21 @@ pub fn without_empty_maps(body: &Value) -> Option<Value> {
 /// Digest of what an apply owns: of a body that we would apply, or of the projection of a live object on our fields.
 /// Identity (kind, name) is left out, and so are label and annotation maps that are empty.
 pub fn owned_digest(body: &Value) -> Digest {
-    let mut fields: Map<String, Value> = body
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    let mut metadata = Map::new();
-    for part in ["labels", "annotations"] {
-        if let Some(values) = body["metadata"][part].as_object().filter(|v| !v.is_empty()) {
-            metadata.insert(part.into(), Value::Object(values.clone()));
-        }
+    /// Borrowed, because this is computed for every object that anybody changes.
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Part<'a> {
+        Field(&'a Value),
+        Metadata(BTreeMap<&'a str, &'a Value>),
     }
-    fields.insert("metadata".into(), Value::Object(metadata));
-    Digest::of(&Value::Object(fields))
+    let fields = body.as_object().into_iter().flatten();
+    let fields = fields.filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+    let mut parts: BTreeMap<&str, Part<'_>> = fields.map(|(name, value)| (name.as_str(), Part::Field(value))).collect();
+    let values =
+        |part| Some((part, &body["metadata"][part])).filter(|(_, v)| v.as_object().is_some_and(|v| !v.is_empty()));
+    let metadata = ["labels", "annotations"].into_iter().filter_map(values).collect();
+    parts.insert("metadata", Part::Metadata(metadata));
+    Digest::of(&parts)
 }
 
 #[cfg(test)]

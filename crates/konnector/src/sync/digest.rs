@@ -1,7 +1,7 @@
 //! Short digests of JSON values, so that two bodies can be compared without keeping either. `serde_json` maps are
 //! sorted, so equal values have equal bytes.
 
-use serde_json::Value;
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 /// The first 16 bytes of SHA-256.
@@ -9,9 +9,10 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest([u8; 16]);
 
 impl Digest {
-    /// Digest of a value.
-    pub fn of(value: &Value) -> Self {
-        Self::of_bytes(value.to_string().as_bytes())
+    /// Digest of a value, or of what is written as one.
+    pub fn of(value: &impl Serialize) -> Self {
+        // What has only names for keys can be written.
+        Self::of_bytes(&serde_json::to_vec(value).unwrap_or_default())
     }
 
     /// Digest of bytes.

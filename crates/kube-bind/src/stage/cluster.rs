@@ -45,14 +45,17 @@ impl Setup {
         Ok(Self { api: Api::new(connection.client, side) })
     }
 
-    /// A provider: kinds of kube-bind, the backend's account and rights, the kind that is offered, and the offering.
+    /// A provider: what the backend needs, the kind that is offered, and the offering.
     pub async fn provider(&self, crd: &str, template: &str) -> Result<()> {
-        let crd = apimachinery::yaml::document(crd)?;
-        let template = apimachinery::yaml::document(template)?;
+        self.backend().await?;
+        self.offering(crd, template).await
+    }
+
+    /// Kinds of kube-bind, the backend's account and rights.
+    pub async fn backend(&self) -> Result<()> {
         for kind in kube_bind_api::provider_crds() {
             self.crd(&json!(kind)).await?;
         }
-        self.crd(&crd).await?;
         self.apply("", "v1", "namespaces", "Namespace", &json!({"metadata": {"name": NAMESPACE}})).await?;
         self.account(BACKEND).await?;
         let backend = rbac::service_account(NAMESPACE, BACKEND);
@@ -61,7 +64,14 @@ impl Setup {
         self.rbac("roles", "Role", &rbac::backend::lease(NAMESPACE)).await?;
         self.rbac("rolebindings", "RoleBinding", &rbac::backend::lease_binding(&backend, NAMESPACE)).await?;
         self.rbac("clusterroles", "ClusterRole", &rbac::backend::contracts()).await?;
-        self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await?;
+        self.rbac("clusterroles", "ClusterRole", &rbac::backend::oidc_user()).await
+    }
+
+    /// A kind that is offered, the backend's rights to it, and the offering.
+    pub async fn offering(&self, crd: &str, template: &str) -> Result<()> {
+        let crd = apimachinery::yaml::document(crd)?;
+        let template = apimachinery::yaml::document(template)?;
+        self.crd(&crd).await?;
         // The provider extends this one to offer more; that must survive a restart.
         let offers = rbac::backend::offers([&super::kind_of(&crd)]);
         let roles = Resource::new(RBAC, "v1", "clusterroles", "ClusterRole");

@@ -196,7 +196,7 @@ async fn deployment(site: &Site, namespace: &str, name: &str) -> Value {
 
 /// A real API server of a side, or none: Deployments are needed.
 async fn real(folder: &Path, name: &str, side: Side) -> Option<Site> {
-    let site = Site::start(folder, name, side).await;
+    let site = Site::start(folder, name, side, None).await;
     let kinds = site.api.raw_get("/apis/apps/v1").await.unwrap_or_default();
     if kinds["resources"].is_array() {
         return Some(site);

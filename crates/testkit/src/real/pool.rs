@@ -1,16 +1,20 @@
 //! Running clusters that scenarios take and give back: a start takes seconds of both cores, a reset does not. In: a wish for
-//! a cluster. Out: one that nobody has used, as far as anybody can tell.
+//! a cluster, and for what is installed in it. Out: one that nobody has used, as far as anybody can tell.
 //!
 //! ```text
-//!   take ◄── idle ◄── reset (etcd as it was after the start, another identity) ◄── given back by drop
+//!   take ◄── idle ◄── reset (etcd as it was before the use, another identity) ◄── given back by drop
 //!     └────► start, if none is on its way
 //! ```
+//!
+//! Who installs what others will want too says so ([`Loan::remember`]): the cluster is reset to that, and lent first to those
+//! who want it. Every kind costs an API server as much as some hundred objects, when it comes and when it goes.
 //!
 //! All of it happens on threads of its own, because every scenario has a runtime of its own. What was dropped by a panic
 //! is not used again; its logs are kept and named. A cluster that does not start fails one of those who wait, at once and in
 //! its own words.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -28,11 +32,34 @@ use super::server::{Kubernetes, Options};
 use crate::logs;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// All groups and kinds in one answer.
+const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+/// How long to wait for a cluster with the right things installed while there are others.
+const PREFERENCE: Duration = Duration::from_secs(1);
+
+/// What is stored, and what is served because of it.
+struct State {
+    stored: Snapshot,
+    served: BTreeSet<String>,
+}
+
+/// What somebody installed.
+struct Installed {
+    what: String,
+    token: String,
+    state: State,
+}
 
 struct Member {
     cluster: Kubernetes,
-    fresh: Snapshot,
-    groups: Vec<String>,
+    fresh: State,
+    installed: Option<Installed>,
+}
+
+impl Member {
+    fn what(&self) -> Option<&str> {
+        self.installed.as_ref().map(|installed| installed.what.as_str())
+    }
 }
 
 #[derive(Default)]
@@ -66,8 +93,9 @@ pub struct Loan {
     pub audit_from: u64,
 }
 
-/// Takes a cluster that nobody has used; `name` is what its logs are kept under if the test fails.
-pub async fn take(name: &str) -> Loan {
+/// Takes a cluster that nobody has used; `name` is what its logs are kept under if the test fails. With `what` it may be one in
+/// which that is installed already ([`Loan::token`]); otherwise there is nothing in it.
+pub async fn take(name: &str, what: Option<&str>) -> Loan {
     let pool = pool();
     let _waiting = Counted::up(&pool.waiting);
     let waiting = pool.waiting.load(Ordering::SeqCst);
@@ -78,9 +106,9 @@ pub async fn take(name: &str) -> Loan {
     if pool.idle.lock().len() + pool.coming.load(Ordering::SeqCst) < waiting {
         order(logs::test(), name.to_owned());
     }
-    let deadline = Instant::now() + 4 * PATIENCE;
-    let member = loop {
-        if let Some(member) = pool.idle.lock().pop() {
+    let (start, deadline) = (Instant::now(), Instant::now() + 4 * PATIENCE);
+    let mut member = loop {
+        if let Some(member) = choose(&mut pool.idle.lock(), what, start.elapsed() >= PREFERENCE) {
             break member;
         }
         if let Some(words) = pool.failed.lock().pop() {
@@ -89,8 +117,19 @@ pub async fn take(name: &str) -> Loan {
         assert!(Instant::now() < deadline, "no Kubernetes starts");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
+    if member.what().is_some_and(|installed| Some(installed) != what) {
+        member.installed = None;
+        reset(&mut member).await;
+    }
     let audit_from = std::fs::metadata(member.cluster.folder().join("audit.log")).map_or(0, |log| log.len());
     Loan { member: Some(member), name: name.to_owned(), audit_from }
+}
+
+/// The best of those that are there: one with the right things in it, an empty one, or any.
+fn choose(idle: &mut Vec<Member>, what: Option<&str>, any: bool) -> Option<Member> {
+    let of = |wanted: Option<&str>| idle.iter().position(|member| member.what() == wanted);
+    let place = of(what).or_else(|| of(None)).or_else(|| (any && !idle.is_empty()).then_some(0))?;
+    Some(idle.remove(place))
 }
 
 /// Counted until it is dropped, however that comes.
@@ -139,35 +178,45 @@ async fn start(folder: &Path) -> Member {
     // Whoever measures wants no log of every request.
     let audit = std::env::var_os("KUBE_BIND_TEST_AUDIT").is_none_or(|audit| audit != "off");
     let cluster = Kubernetes::start(folder, Options { remove_folder: true, audit, ..Options::default() }).await;
-    let groups = groups(&cluster).await;
     // What the servers write in the first seconds belongs to what is there.
-    let fresh = cluster.snapshot().await;
-    Member { cluster, fresh, groups }
+    let fresh = State { served: served(&cluster).await, stored: cluster.snapshot().await };
+    Member { cluster, fresh, installed: None }
 }
 
-/// The API groups that it serves.
-async fn groups(cluster: &Kubernetes) -> Vec<String> {
-    let Ok(answer) = cluster.http().get(format!("{}/apis", cluster.url())).send().await else { return Vec::new() };
+/// The API groups that it serves, and their kinds where it tells all of them at once (Kubernetes 1.27).
+async fn served(cluster: &Kubernetes) -> BTreeSet<String> {
+    let request = cluster.http().get(format!("{}/apis", cluster.url())).header("Accept", DISCOVERY);
+    let Ok(answer) = request.send().await else { return BTreeSet::new() };
     let answer: Value = answer.json().await.unwrap_or_default();
-    let names = answer["groups"].as_array().into_iter().flatten().filter_map(|group| group["name"].as_str());
-    let mut names: Vec<String> = names.map(str::to_owned).collect();
-    names.sort();
+    let each = |value: &Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut names: BTreeSet<String> = each(&answer, "groups").iter().map(|group| text(&group["name"])).collect();
+    for group in each(&answer, "items") {
+        let name = text(&group["metadata"]["name"]);
+        for version in each(&group, "versions") {
+            for kind in each(&version, "resources") {
+                names.insert(format!("{name}/{}/{}", text(&version["version"]), text(&kind["resource"])));
+            }
+        }
+        names.insert(name);
+    }
     names
 }
 
-/// As if nothing had been.
+/// As if nobody had used it.
 async fn reset(member: &mut Member) {
     if !member.cluster.runs() {
         member.cluster.start_apiserver().await;
     }
-    member.cluster.restore(&member.fresh).await;
+    let state = member.installed.as_ref().map_or(&member.fresh, |installed| &installed.state);
+    member.cluster.restore(&state.stored).await;
     let deadline = Instant::now() + PATIENCE;
     // The controllers may have been in the middle of something: what they wrote meanwhile goes too.
-    while groups(&member.cluster).await != member.groups {
-        assert!(Instant::now() < deadline, "a Kubernetes does not forget its API groups");
+    while served(&member.cluster).await != state.served {
+        assert!(Instant::now() < deadline, "a Kubernetes does not serve what it did before");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    member.cluster.restore(&member.fresh).await;
+    member.cluster.restore(&state.stored).await;
     member.cluster.settled().await;
 }
 
@@ -176,6 +225,19 @@ impl Loan {
     #[must_use]
     pub fn cluster(&self) -> &Kubernetes {
         &self.member.as_ref().unwrap().cluster
+    }
+
+    /// The token that was remembered with what is installed.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        self.member.as_ref().unwrap().installed.as_ref().map(|installed| installed.token.clone())
+    }
+
+    /// What is in the cluster now is `what`: others may get it as it is now, with this token of an account in it.
+    pub async fn remember(&mut self, what: &str, token: &str) {
+        let member = self.member.as_mut().unwrap();
+        let state = State { served: served(&member.cluster).await, stored: member.cluster.snapshot().await };
+        member.installed = Some(Installed { what: what.to_owned(), token: token.to_owned(), state });
     }
 
     /// The cluster, to stop and start.

@@ -377,6 +377,6 @@ async fn ready(name: &str, process: Process, http: &reqwest::Client, url: &str) 
             return None;
         }
         assert!(Instant::now() < deadline, "{name} does not get ready at {url}:\n{}", process.last_words());
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
