@@ -32,14 +32,8 @@ pub struct Bind {
 impl Run {
     /// First binds (one, if nobody wants to compare them), and restarts with many objects.
     pub async fn many(&mut self, table: &mut Table, mut agent: Agent, compare: bool) -> Result<Agent> {
-        let turns = if compare { TURNS } else { 1 };
-        for turn in 1..=turns {
+        for _ in 0..if compare { TURNS } else { 1 } {
             agent = self.first_bind(agent, compare).await?;
-            if turn < turns {
-                agent.stop().await?;
-                self.floor.hands.clear(&self.bench.resource).await?;
-                agent = Agent::start(&self.kubeconfig).await?;
-            }
         }
         if compare {
             self.show_binds(table);
@@ -61,26 +55,26 @@ impl Run {
     /// servers that have had much to do keep it, and are slower for whoever comes second.
     async fn first_bind(&mut self, agent: Agent, compare: bool) -> Result<Agent> {
         agent.stop().await?;
+        self.floor.hands.clear(&self.bench.resource).await?;
+        until("nothing is left", LIMIT, || self.bench.near.count() + self.bench.far.count() == 0).await?;
         let before = match self.binds.last() {
-            _ if !compare => 0.0,
             Some(bind) => bind.floor[1],
-            None => self.floor_bind().await?,
+            None if compare => self.floor_bind().await?,
+            None => 0.0,
         };
         let prefix = self.prefix();
-        let kept = self.bench.near.count();
-        let count = kept + MANY;
         self.bench.create(&prefix, MANY).await?;
-        until("all are seen", LIMIT, || self.bench.near.count() == count).await?;
+        until("all are seen", LIMIT, || self.bench.near.count() == MANY).await?;
         let agent = Agent::start(&self.kubeconfig).await?;
-        self.bench.settled(count).await?;
-        let back = self.bench.near.all().iter().filter_map(|seen| seen.status).max().context("nothing")?;
-        let mine = (back - agent.started()).as_secs_f64();
-        let after = if compare { self.floor_bind().await? } else { 0.0 };
+        self.bench.settled(MANY).await?;
         if compare {
+            let back = self.bench.near.all().iter().filter_map(|seen| seen.status).max().context("nothing")?;
+            let mine = (back - agent.started()).as_secs_f64();
+            let after = self.floor_bind().await?;
             // The next turn is minutes away.
             eprintln!("first bind of {MANY}: floor {before:.1} s, agent {mine:.1} s, floor {after:.1} s");
+            self.binds.push(Bind { floor: [before, after], mine });
         }
-        self.binds.push(Bind { floor: [before, after], mine });
         Ok(agent)
     }
 

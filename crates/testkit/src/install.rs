@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 use crate::eventually;
 use crate::helm::Helm;
 use crate::service::Service;
-use crate::site::{Site, core, crds, ours};
+use crate::site::{Site, core, crds};
 
 /// A site in which a backend can work: what [`provider`] starts from.
 pub(crate) const PROVIDER: &str = "provider";
@@ -64,49 +64,46 @@ pub(crate) async fn provider(site: &mut Site, folder: &Path, service: &Service) 
         })
     };
     let nothing = values(&json!([]));
-    let token = match site.token() {
-        Some(token) => token,
-        None => {
-            if by_chart() {
-                chart(site, folder, "backend", &nothing, &[]).await;
-                token_secret(site, NAMESPACE, BACKEND).await;
-            } else {
-                setup.backend().await.unwrap();
-            }
-            let token = setup.token(NAMESPACE, BACKEND).await.unwrap();
-            remember(site, PROVIDER, BACKEND, &token).await;
-            token
+    let token = installed(site, PROVIDER, BACKEND, async |site| {
+        if by_chart() {
+            chart(site, folder, "backend", &nothing, &[]).await;
+            token_secret(site, NAMESPACE, BACKEND).await;
+        } else {
+            setup.backend().await.unwrap();
         }
-    };
-    if !by_chart() {
-        let (crd, template) =
-            (apimachinery::yaml::write(&service.crd()), apimachinery::yaml::write(&service.template()));
-        setup.offering(&crd, &template).await.unwrap();
-        return token;
+    })
+    .await;
+    if by_chart() {
+        let offers = values(&json!([{"group": service.group, "resource": service.plural}]));
+        let there = rendered(folder, "backend", &nothing).await;
+        chart(site, folder, "backend", &offers, &there).await;
     }
-    let offers = values(&json!([{"group": service.group, "resource": service.plural}]));
-    let there = rendered(folder, "backend", &nothing).await;
-    chart(site, folder, "backend", &offers, &there).await;
-    site.apply(&crds(), &service.crd()).await;
-    established(site, &service.crd_name()).await;
-    site.apply(&ours("apiserviceexporttemplates", "APIServiceExportTemplate"), &service.template()).await;
+    let (crd, template) = (apimachinery::yaml::write(&service.crd()), apimachinery::yaml::write(&service.template()));
+    setup.offering(&crd, &template).await.unwrap();
     token
 }
 
 /// Installs what a consumer needs, if the site came without it.
 pub(crate) async fn consumer(site: &mut Site, folder: &Path) -> String {
+    installed(site, CONSUMER, KONNECTOR, async |site| {
+        if by_chart() {
+            chart(site, folder, "konnector", &json!({"admissionPolicies": {"install": "always"}}), &[]).await;
+            token_secret(site, NAMESPACE, KONNECTOR).await;
+        } else {
+            site.setup().await.consumer().await.unwrap();
+        }
+    })
+    .await
+}
+
+/// The token of `account`: the one that the site came with, or that of what is installed now and lent to others.
+async fn installed(site: &mut Site, what: &str, account: &str, install: impl AsyncFnOnce(&Site)) -> String {
     if let Some(token) = site.token() {
         return token;
     }
-    let setup = site.setup().await;
-    if by_chart() {
-        chart(site, folder, "konnector", &json!({"admissionPolicies": {"install": "always"}}), &[]).await;
-        token_secret(site, NAMESPACE, KONNECTOR).await;
-    } else {
-        setup.consumer().await.unwrap();
-    }
-    let token = setup.token(NAMESPACE, KONNECTOR).await.unwrap();
-    remember(site, CONSUMER, KONNECTOR, &token).await;
+    install(site).await;
+    let token = site.setup().await.token(NAMESPACE, account).await.unwrap();
+    remember(site, what, account, &token).await;
     token
 }
 
