@@ -21,7 +21,7 @@ use program::{Listen, Logs, Program, Refused, Secret};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use crate::identity::oidc::OidcConfig;
+use crate::identity::oidc::{OidcConfig, SCOPES};
 
 /// Where the provider's API server is.
 #[derive(Clone, Debug, Default)]
@@ -56,18 +56,22 @@ impl KubeSource {
     }
 }
 
-/// Certificate chain and key of the HTTPS listener, both PEM.
-#[derive(Clone)]
-pub struct TlsPem {
+/// Certificate chain and key of the HTTPS listener: PEM files that are read again, because certificates are renewed.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
     /// Certificate chain, leaf first.
-    pub certificate: String,
+    pub certificate: PathBuf,
     /// Private key.
-    pub key: SecretString,
+    pub key: PathBuf,
+    /// How often they are looked at.
+    pub look: Duration,
 }
 
-impl std::fmt::Debug for TlsPem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsPem(..)")
+impl TlsFiles {
+    /// Looked at every ten seconds.
+    #[must_use]
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
+        Self { certificate, key, look: Duration::from_secs(10) }
     }
 }
 
@@ -90,7 +94,7 @@ pub struct Config {
     /// Where to listen; port 0 picks one.
     pub listen: SocketAddr,
     /// HTTPS instead of HTTP.
-    pub tls: Option<TlsPem>,
+    pub tls: Option<TlsFiles>,
     /// The URL that browsers and command lines use, without path; default the listen address.
     pub external_url: Option<Url>,
     /// Believe `X-Forwarded-Proto` and `X-Forwarded-Host` (only behind a proxy that sets them).
@@ -250,7 +254,7 @@ struct HttpFlags {
     /// URL under which browsers and command lines reach this service (default: the listen address)
     #[arg(long, value_name = "URL", value_parser = url)]
     external_url: Option<Url>,
-    /// Certificate chain for HTTPS, PEM (default: HTTP, with TLS in front of it)
+    /// Certificate chain for HTTPS, PEM; a renewed one is taken up from the file (default: HTTP, with TLS in front of it)
     #[arg(long, value_name = "FILE")]
     tls_cert_file: Option<PathBuf>,
     /// Private key for HTTPS, PEM
@@ -282,6 +286,10 @@ struct LoginFlags {
     /// CA of the issuer, PEM (default: those of the system)
     #[arg(long, value_name = "FILE")]
     oidc_ca_file: Option<PathBuf>,
+    /// Scopes that a login asks for beside openid, separated by commas; issuers that know no groups may want
+    /// profile,email
+    #[arg(long, default_value = SCOPES, value_delimiter = ',', value_name = "SCOPES", value_parser = scope_token)]
+    oidc_scopes: Vec<String>,
     /// Groups that may bind, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "GROUPS")]
     oidc_allowed_groups: Vec<String>,
@@ -326,6 +334,13 @@ fn scope(text: &str) -> Result<InformerScope, String> {
         "cluster" => Ok(InformerScope::Cluster),
         _ => Err("must be Namespaced or Cluster".to_owned()),
     }
+}
+
+/// A scope as RFC 6749 writes it; none at all stands for no further ones.
+fn scope_token(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+    if text.chars().all(fits) { Ok(text.to_owned()) } else { Err("must be scopes separated by commas".to_owned()) }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -383,11 +398,13 @@ impl Flags {
     pub fn into_config(self, environment: Environment<'_>) -> Result<Config, Refused> {
         let grace = self.grace();
         let Self { cluster, contracts, http, login, replicas, server_address, .. } = self;
-        let tls = match (&http.tls_cert_file, &http.tls_key_file) {
-            (Some(certificate), Some(key)) => Some(TlsPem {
-                certificate: read_file("tls-cert-file", certificate)?,
-                key: SecretString::from(read_file("tls-key-file", key)?),
-            }),
+        let tls = match (http.tls_cert_file, http.tls_key_file) {
+            (Some(certificate), Some(key)) => {
+                // Only whether they can be read; the listener reads them, and not only once.
+                read_file("tls-cert-file", &certificate)?;
+                let _ = SecretString::from(read_file("tls-key-file", &key)?);
+                Some(TlsFiles::new(certificate, key))
+            }
             (None, None) => None,
             (Some(_), None) => return Err(Refused::flag("tls-key-file", "is needed with --tls-cert-file")),
             (None, Some(_)) => return Err(Refused::flag("tls-cert-file", "is needed with --tls-key-file")),
@@ -454,7 +471,7 @@ impl LoginFlags {
             callback_url: self.oidc_callback_url,
             allowed_groups: self.oidc_allowed_groups,
             allowed_users: self.oidc_allowed_users,
-            ..OidcConfig::default()
+            scopes: self.oidc_scopes,
         })
     }
 }
@@ -507,6 +524,7 @@ mod tests {
             ("--external-url", "provider.example"),
             ("--oidc-callback-url", "https://x/callback"),
             ("--pretty-name", ""),
+            ("--oidc-scopes", "profile email"),
         ] {
             let said = refused(&[flag, value]);
             assert!(said.contains(flag) && said.contains("must"), "{flag}: {said}");
@@ -526,6 +544,25 @@ mod tests {
         assert!(said.contains("--oidc-issuer-client-secret-file") && !said.contains("hush"), "{said}");
         let said = with_login(&["--cookie-signing-key=abc"], &[]).unwrap_err().to_string();
         assert!(said.contains("--cookie-signing-key-file"), "{said}");
+    }
+
+    #[test]
+    fn scopes_are_told_in_all_three_places() {
+        let scopes =
+            |extra: &[&str], environment: &[(&str, &str)]| with_login(extra, environment).unwrap().oidc.unwrap().scopes;
+        assert_eq!(scopes(&[], &[]), ["profile", "email", "groups"]);
+        assert_eq!(scopes(&[], &[]), OidcConfig::default().scopes);
+        assert_eq!(scopes(&["--oidc-scopes=profile, email"], &[]), ["profile", "email"]);
+        assert_eq!(scopes(&["--oidc-scopes="], &[]), [""], "none but openid");
+        let set = [("KUBE_BIND_OIDC_SCOPES", "email,https://issuer.example/teams")];
+        assert_eq!(scopes(&[], &set), ["email", "https://issuer.example/teams"]);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.yaml");
+        std::fs::write(&file, "oidcScopes: [profile, email]\n").unwrap();
+        let named = ["--config", file.to_str().unwrap()];
+        assert_eq!(scopes(&named, &[]), ["profile", "email"]);
+        assert_eq!(scopes(&named, &set), ["email", "https://issuer.example/teams"]);
+        assert_eq!(scopes(&[&named[..], &["--oidc-scopes", "roles"]].concat(), &set), ["roles"]);
     }
 
     #[test]

@@ -41,31 +41,31 @@ pub struct Connection {
 /// [`ConnectionError`].
 pub async fn connect(source: &KubeSource) -> Result<Connection, ConnectionError> {
     let bad = |err: &dyn std::fmt::Display| ConnectionError::Kubeconfig(err.to_string());
-    let (config, made) = match source {
-        KubeSource::Inferred => {
-            let config = kube::Config::infer().await.map_err(|err| bad(&err))?;
-            (config, connect::from_environment(None).await)
-        }
+    // First, because it says what is wrong with a kubeconfig without quoting it.
+    let made = match source {
+        KubeSource::Inferred => connect::from_environment(None).await,
+        KubeSource::Context(context) => connect::from_environment(Some(context)).await,
+        KubeSource::File(path, context) => connect::from_file(path, context.as_deref()).await,
+        KubeSource::Text(text) => connect::from_kubeconfig(text, None).await,
+    };
+    let made = made.map_err(|err| bad(&err))?;
+    let config = match source {
+        KubeSource::Inferred => kube::Config::infer().await.map_err(|err| bad(&err))?,
         KubeSource::Context(context) => {
             let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-            let config = kube::Config::from_kubeconfig(&options).await.map_err(|err| bad(&err))?;
-            (config, connect::from_environment(Some(context)).await)
+            kube::Config::from_kubeconfig(&options).await.map_err(|err| bad(&err))?
         }
         KubeSource::File(path, context) => {
             let kubeconfig = Kubeconfig::read_from(path).map_err(|err| bad(&err))?;
             let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|err| bad(&err))?;
-            (config, connect::from_file(path, context.as_deref()).await)
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|err| bad(&err))?
         }
         KubeSource::Text(text) => {
             let kubeconfig = Kubeconfig::from_yaml(text).map_err(|err| bad(&err))?;
-            let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .map_err(|err| bad(&err))?;
-            (config, connect::from_kubeconfig(text, None).await)
+            let options = KubeConfigOptions::default();
+            kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|err| bad(&err))?
         }
     };
-    let made = made.map_err(|err| bad(&err))?;
     let api = made.api("provider");
     let user = match token_subject(&config) {
         Some(user) => user,

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use kube_client::Api;
 use kube_client::election::{ElectionConfig, campaign};
 use program::probes;
@@ -42,7 +43,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub use crate::config::{Config, KubeSource, Lease, TlsPem};
+pub use crate::config::{Config, KubeSource, Lease, TlsFiles};
 pub use crate::identity::oidc::OidcConfig;
 
 use crate::connection::ConnectionError;
@@ -80,7 +81,17 @@ pub enum RunError {
 ///
 /// # Errors
 /// [`RunError`] if it cannot start. Trouble with the API server or the issuer later on is retried, not returned.
-pub async fn run(
+#[inline(never)]
+pub fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    ready: Option<oneshot::Sender<SocketAddr>>,
+) -> BoxFuture<'static, Result<(), RunError>> {
+    // Boxed here: what is not is compiled anew in every crate that awaits it.
+    Box::pin(work(config, shutdown, ready))
+}
+
+async fn work(
     config: Config,
     shutdown: CancellationToken,
     ready: Option<oneshot::Sender<SocketAddr>>,

@@ -1,8 +1,8 @@
 //! Giving back a contract that came to nothing: somebody went through the pages, saw what the provider claims, and said no.
 //!
 //! In: the contract's namespace and the credential that was just handed out for it. Out: the contract is gone, if nobody
-//! can miss it: its credential was handed out only this once, its agent was never heard of, and nothing was asked for with
-//! it. Whoever holds the credential may end the contract anyway, by ending its exports; nothing more is possible here.
+//! can miss it: its credential was handed out only this once, its agent was never heard of, nothing was asked for with it,
+//! and no export before has left objects in it. Whoever holds the credential may end the contract anyway, by ending its exports; nothing more is possible here.
 //! Called by `http::api`; what it relies on is noted by [`crate::contracts`].
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,6 +14,7 @@ use kube_client::{Api, ApiError, ListQuery, ObjectKey, Subresource};
 use serde_json::{Value, json};
 
 use crate::contracts::MANAGER;
+use crate::controllers::rights::ANNOTATION_KINDS;
 use crate::resources;
 
 /// Annotation on a `ClusterBinding`: how often its credential was handed out. There only while that is once.
@@ -68,11 +69,11 @@ pub async fn release(api: &Api, namespace: &str, credential: &str) -> Result<Rel
     let query = ListQuery::namespace(namespace);
     let exports = api.list(&resources::of::<APIServiceExport>(), &query).await?;
     let requests = api.list(&resources::of::<APIServiceExportRequest>(), &query).await?;
-    if !unused(&binding) || !exports.is_empty() || !requests.is_empty() {
-        return Ok(Released::Kept);
-    }
     let there = ObjectKey::cluster(namespace);
     let live = api.get_opt(&resources::namespaces(), &there).await?.unwrap_or_default();
+    if !unused(&binding) || lodged(&live) || !exports.is_empty() || !requests.is_empty() {
+        return Ok(Released::Kept);
+    }
     if let Some(uid) = live["metadata"]["uid"].as_str() {
         api.delete(&resources::namespaces(), &there, uid).await?;
     }
@@ -83,6 +84,12 @@ pub async fn release(api: &Api, namespace: &str, credential: &str) -> Result<Rel
 /// Whether the one who holds the credential is the only one who ever got it, and no agent used it.
 fn unused(binding: &Value) -> bool {
     binding["metadata"]["annotations"][ANNOTATION_ISSUED] == ONCE && binding["status"]["lastHeartbeatTime"].is_null()
+}
+
+/// Whether objects of a consumer have lain in the namespace: an unbind may have left them there, and whoever revokes the
+/// contract then and opens it again has a credential that was handed out once.
+fn lodged(namespace: &Value) -> bool {
+    namespace["metadata"]["annotations"][ANNOTATION_KINDS].as_str().is_some_and(|kinds| !kinds.is_empty())
 }
 
 #[cfg(test)]
@@ -97,5 +104,13 @@ mod tests {
         heard["status"]["lastHeartbeatTime"] = json!("2026-01-01T00:00:00Z");
         assert!(!unused(&heard));
         assert!(!unused(&json!({"metadata": {"annotations": {}}})), "one of an earlier release, or handed out again");
+    }
+
+    #[test]
+    fn what_an_unbind_has_left_in_the_contract_namespace_is_not_given_back() {
+        let annotations = json!({ANNOTATION_KINDS: "widgets.example/v1/widgets/Widget"});
+        assert!(lodged(&json!({"metadata": {"annotations": annotations}})));
+        assert!(!lodged(&json!({"metadata": {"annotations": {}}})));
+        assert!(!lodged(&json!({"metadata": {"name": "cluster-x"}})));
     }
 }

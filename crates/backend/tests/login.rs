@@ -5,7 +5,10 @@
 
 mod common;
 
-use common::{Browser, CLIENT, Twist, VERIFIER, action, bind_url, call, encode, field, param, set, wire_token};
+use backend::OidcConfig;
+use common::{
+    BASE, Browser, CLIENT, Twist, VERIFIER, action, bind_url, call, encode, field, param, set, set_with, wire_token,
+};
 use http::{Method, StatusCode};
 use rstest::rstest;
 use serde_json::json;
@@ -82,6 +85,50 @@ async fn groups_are_asked_for_where_the_id_token_has_none() {
     let bearer = format!("Bearer {}", token["access_token"].as_str().unwrap());
     let templates = call(&set.router, Method::GET, "/api/templates", &[("authorization", &bearer)], "").await;
     assert_eq!(templates.status, StatusCode::OK, "{}", templates.body);
+}
+
+#[tokio::test]
+async fn an_issuer_that_knows_no_groups_is_asked_for_less() {
+    const KNOWN: [&str; 3] = ["openid", "profile", "email"];
+    let page = "/api/authorize?client_type=ui&session_id=S1&redirect_url=/kubernetes";
+
+    let set = set().await;
+    let mut browser = Browser::default();
+    let there = browser.reach_issuer(&set, page).await;
+    assert_eq!(param(&there, "scope"), "openid profile email groups");
+    let refused = set.issuer.refuse_scopes(&there, &KNOWN).unwrap();
+    let said = browser.get(&set.router, refused.as_str()).await;
+    assert_eq!(said.status, StatusCode::BAD_REQUEST, "{}", said.body);
+    for words in
+        ["unknown scope groups", "openid profile email groups", "--oidc-scopes", "oidc.scopes", "profile,email"]
+    {
+        assert!(said.body.contains(words), "{words}: {}", said.body);
+    }
+    // A command line that waits is told the same.
+    let there = browser.reach_issuer(&set, &bind_url("/kubernetes", "u", "")).await;
+    let refused = set.issuer.refuse_scopes(&there, &KNOWN).unwrap();
+    let back = browser.get(&set.router, refused.as_str()).await.location();
+    assert_eq!(back.as_str().split('?').next(), Some(CLIENT));
+    assert_eq!(param(&back, "error"), "invalid_scope");
+    let told = param(&back, "error_description");
+    assert!(told.contains("unknown scope groups; ") && told.contains("--oidc-scopes"), "{told}");
+
+    // What is left out is not asked for; openid always is, once.
+    for (scopes, asked) in [
+        (vec!["profile", "email"], "openid profile email"),
+        (vec!["openid", "email"], "openid email"),
+        (vec![""], "openid"),
+    ] {
+        let scopes = scopes.into_iter().map(str::to_owned).collect();
+        let set = set_with(OidcConfig { scopes, ..OidcConfig::default() }).await;
+        let mut browser = Browser::default();
+        let there = browser.reach_issuer(&set, page).await;
+        assert_eq!(param(&there, "scope"), asked);
+        assert_eq!(set.issuer.refuse_scopes(&there, &KNOWN), None);
+        let callback = set.issuer.consent(&there, "alice", Twist::None);
+        let back = browser.get(&set.router, callback.as_str()).await.location();
+        assert_eq!(back.path(), "/kubernetes");
+    }
 }
 
 #[rstest]
@@ -218,6 +265,52 @@ async fn forms_of_others_are_refused() {
     assert_eq!(fine.status, StatusCode::FOUND, "{}", fine.body);
     let mut nobody = Browser::default();
     assert_eq!(nobody.send(&set.router, Method::POST, &target, &[], &token).await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_cookie_binds_only_from_our_own_pages() {
+    let set = set().await;
+    let mut alice = Browser::default();
+    alice.log_in(&set, "/api/authorize?client_type=ui&session_id=S1&redirect_url=/kubernetes", "alice").await;
+    let body = json!({"spec": {"templateRef": {"name": "widget"}, "clusterIdentity": {"identity": "u"}}}).to_string();
+    let foreign: [&[(&str, &str)]; 6] = [
+        &[("sec-fetch-site", "same-site")],
+        &[("sec-fetch-site", "cross-site"), ("origin", "null")],
+        // Where it says both, the browser's word on the site counts.
+        &[("sec-fetch-site", "same-site"), ("origin", "http://127.0.0.1:18070")],
+        // Older browsers, and plain HTTP, say only where from.
+        &[("origin", "http://sibling.127.0.0.1.example:18070")],
+        &[("origin", "http://127.0.0.1:18071")],
+        &[("origin", "null")],
+    ];
+    for headers in foreign {
+        let answer = alice.send(&set.router, Method::POST, "/api/bind", headers, &body).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{headers:?}: {}", answer.body);
+        assert_eq!(answer.json()["code"], "AUTHORIZATION_FAILED");
+        assert_eq!(answer.json()["message"], "Another site asked for this");
+        let details = answer.json()["details"].as_str().unwrap().to_owned();
+        assert!(details.contains(BASE) && details.contains("bearer token"), "{details}");
+    }
+    assert!(set.api.writes().is_empty(), "nothing was made");
+
+    // Reading changes nothing, and other sites do not get to see the answer.
+    let read = alice.send(&set.router, Method::GET, "/api/ping", &[("sec-fetch-site", "same-site")], "").await;
+    assert_eq!((read.status, read.body.as_str()), (StatusCode::OK, "pong"));
+    // A token does not travel by itself.
+    let bearer = format!("Bearer {}", wire_token(&set, "alice").await);
+    let headers = [("authorization", bearer.as_str()), ("origin", "https://elsewhere.example")];
+    let with_token = call(&set.router, Method::POST, "/api/bind?dry_run=true", &headers, &body).await;
+    assert_eq!(with_token.status, StatusCode::OK, "{}", with_token.body);
+    let ours: [&[(&str, &str)]; 3] =
+        [&[("sec-fetch-site", "same-origin")], &[("origin", "http://127.0.0.1:18070")], &[]];
+    for headers in ours {
+        let answer = alice.send(&set.router, Method::POST, "/api/bind?dry_run=true", headers, &body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{headers:?}: {}", answer.body);
+    }
+    // A token that is worth nothing does not make the cookie worth more.
+    let headers = [("authorization", "Bearer nonsense"), ("sec-fetch-site", "same-site")];
+    let answer = alice.send(&set.router, Method::POST, "/api/bind", &headers, &body).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 //!
 //! | entry | meaning |
 //! | --- | --- |
-//! | no `uid` | granted, may be created |
+//! | no `uid` | may be created: granted to the consumer's agent, unless only the provider makes it |
 //! | `uid` | exists; read it when `resourceVersion` changes |
 //! | `uid`, `deleted: true` | that very object was deleted at the provider |
 //! | no entry | nothing: it proves nothing |
@@ -350,6 +350,8 @@ fn grants(entries: &[ClaimedObject], barred: &BTreeSet<(GroupResource, String)>)
             continue;
         }
         let kind = match entry.owner {
+            // What is not there yet may turn out to be the operator's own: it is judged before anybody may read it.
+            Some(ClaimOwner::Provider) if entry.uid.is_none() || entry.deleted == Some(true) => continue,
             Some(ClaimOwner::Provider) => &mut grants.read,
             Some(ClaimOwner::Consumer) | None => &mut grants.write,
         };

@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube_bind_api::{
     APIServiceBinding, BindingPhase, ClusterSecretKeyRef,
@@ -50,7 +51,13 @@ pub enum RunError {
 ///
 /// # Errors
 /// Only for what cannot get better by waiting; an unreachable cluster is waited for.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+#[inline(never)]
+pub fn run(config: Config, stop: CancellationToken) -> BoxFuture<'static, Result<(), RunError>> {
+    // Boxed here: what is not is compiled anew in every crate that awaits it.
+    Box::pin(work(config, stop))
+}
+
+async fn work(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let Config { consumer, lease_name, lease_namespace, identity, server_address } = config;
     let metrics = Arc::new(Metrics::default());
     let probes = match server_address {
@@ -146,7 +153,7 @@ impl Registry {
         let weak = Arc::downgrade(&self);
         let subscription = self.consumer.listeners.subscribe(move |signal| {
             if let Some(this) = weak.upgrade()
-                && matches!(signal, Signal::Binding(_) | Signal::Secret(_))
+                && matches!(signal, Signal::Binding(_) | Signal::Secret(_) | Signal::Crd(_))
             {
                 this.enqueue();
             }
@@ -278,6 +285,8 @@ impl Registry {
         if binding.metadata.deletion_timestamp.is_some() {
             return if held { binding::unbind_alone(&self.consumer, raw).await } else { Ok(Outcome::Done) };
         }
+        let name = binding.metadata.name.as_deref().unwrap_or_default();
+        let going = binding::let_go_with_crds(&self.consumer, name, |_| false).await;
         let mut facts = Facts::from_previous(&binding);
         facts.secret = Some(problem.clone());
         let phase = match binding.status.as_ref().and_then(|s| s.phase) {
@@ -286,7 +295,8 @@ impl Registry {
         };
         facts.stop(phase, problem.clone());
         binding::write_status(&self.consumer.api, &binding, &facts).await?;
-        Ok(Outcome::Done)
+        // Their objects are let go of in steps, and nothing tells when they are gone.
+        Ok(if going? { Outcome::After(binding::GOING) } else { Outcome::Done })
     }
 }
 

@@ -102,8 +102,10 @@ impl Listeners {
         Subscription { listeners: self.clone(), id }
     }
 
+    /// Without the lock: a listener waits for others, who may be ending a subscription.
     fn tell(&self, signal: &Signal) {
-        for (_, listener) in self.inner.read().iter() {
+        let listeners: Vec<Listener> = self.inner.read().iter().map(|(_, listener)| listener.clone()).collect();
+        for listener in listeners {
             listener(signal);
         }
     }
@@ -131,6 +133,8 @@ pub struct Consumer {
     pub listeners: Listeners,
     /// Bindings, by uid, that are being let go of, and since when.
     pub letting_go: Mutex<HashMap<String, Instant>>,
+    /// Bindings, by uid, whose unbinding fails, and how many times in a row.
+    pub failing: Mutex<HashMap<String, u32>>,
     /// Cancelled when the Lease is lost: every writer's token is a child of it.
     pub stop: CancellationToken,
 }
@@ -198,8 +202,20 @@ impl Consumer {
             Arc::new(move |delta| each(delta, &on_secret)),
         );
         let events = Recorder::new(api.clone(), identity);
-        let letting_go = Mutex::default();
-        Arc::new(Self { api, events, metrics, uid, bindings, crds, namespaces, secrets, listeners, letting_go, stop })
+        Arc::new(Self {
+            api,
+            events,
+            metrics,
+            uid,
+            bindings,
+            crds,
+            namespaces,
+            secrets,
+            listeners,
+            letting_go: Mutex::default(),
+            failing: Mutex::default(),
+            stop,
+        })
     }
 
     /// Kinds whose caches are not filled yet.
@@ -226,5 +242,25 @@ fn each<S>(delta: &Delta<S>, tell: &impl Fn(&ObjectKey)) {
     match delta {
         Delta::Applied { key, .. } | Delta::Removed { key, .. } => tell(key),
         Delta::Synced => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_may_wait_for_one_who_ends_a_subscription() {
+        let listeners = Listeners::default();
+        let ending = Arc::new(Mutex::new(Some(listeners.subscribe(|_| {}))));
+        let ends = ending.clone();
+        let _first = listeners.subscribe(move |_| drop(ends.lock().take()));
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            listeners.tell(&Signal::Crd("a".to_owned()));
+            done.send(())
+        });
+        assert!(told.recv_timeout(std::time::Duration::from_secs(10)).is_ok(), "they wait for each other");
+        assert!(ending.lock().is_none());
     }
 }

@@ -65,6 +65,10 @@ pub const ANNOTATION_RESOURCES: &str = "kube-bind.io/resources";
 /// nothing.
 pub const ANNOTATION_PROVIDER_URL: &str = "kube-bind.io/provider-url";
 
+/// Annotation on a ClusterBinding: the provider has revoked the contract, with a remark or without; nothing is issued while it
+/// is there.
+pub const ANNOTATION_REVOKED: &str = "backend.kube-bind.io/revoked";
+
 /// Namespace of agent, credentials and Lease at the consumer.
 pub const CONSUMER_NAMESPACE: &str = "kube-bind";
 /// ServiceAccount and Deployment of the agent.

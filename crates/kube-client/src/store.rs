@@ -53,13 +53,14 @@ pub enum Revision {
     Text(Box<str>),
 }
 
+/// The number that is written so, and in no other way: it comes out again as it went in.
+pub fn plain_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text == "0" || !text.starts_with(['0', '+']))
+}
+
 impl From<&str> for Revision {
     fn from(text: &str) -> Self {
-        match text.parse::<u64>() {
-            // Only what comes out again as it went in.
-            Ok(number) if number.to_string() == text => Self::Number(number),
-            _ => Self::Text(text.into()),
-        }
+        plain_number(text).map_or_else(|| Self::Text(text.into()), Self::Number)
     }
 }
 
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn revisions_are_opaque() {
-        for text in ["0", "42", "007", "+1", "", "18446744073709551616", "abc"] {
+        for text in ["0", "42", "00", "007", "+1", "-1", "", "18446744073709551616", "abc"] {
             assert_eq!(Revision::from(text).to_string(), text);
         }
         assert_eq!(Revision::from("42"), Revision::Number(42));

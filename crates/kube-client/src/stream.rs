@@ -4,15 +4,16 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream::BoxStream};
 
 /// Chunks as a connection brings them.
-pub(crate) type Chunks = BoxStream<'static, Result<bytes::Bytes, kube::Error>>;
+pub(crate) type Chunks = BoxStream<'static, Result<Bytes, kube::Error>>;
 
 /// Cuts a byte stream into lines of any length.
 pub(crate) struct Lines {
     data: Chunks,
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     scanned: usize,
     ended: bool,
 }
@@ -20,17 +21,20 @@ pub(crate) struct Lines {
 impl Lines {
     /// Nothing read yet.
     pub(crate) fn new(data: Chunks) -> Self {
-        Self { data, buffer: Vec::new(), scanned: 0, ended: false }
+        Self { data, buffer: BytesMut::new(), scanned: 0, ended: false }
     }
 
-    /// The next line that is not blank; half a line at the end is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Result<Vec<u8>, kube::Error>> {
+    /// The next line that is not blank, a part of what arrived; half a line at the end is dropped.
+    pub(crate) async fn next(&mut self) -> Option<Result<BytesMut, kube::Error>> {
         loop {
             if let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
-                let rest = self.buffer[self.scanned + at + 1..].to_vec();
-                let mut line = std::mem::replace(&mut self.buffer, rest);
+                let mut line = self.buffer.split_to(self.scanned + at + 1);
                 line.truncate(self.scanned + at);
                 self.scanned = 0;
+                if self.buffer.is_empty() {
+                    // A watch waits for long: not with the room of its longest line.
+                    self.buffer = BytesMut::new();
+                }
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
@@ -137,7 +141,9 @@ impl Items {
                     if self.inside && self.depth == ELEMENT {
                         self.current.extend_from_slice(&chunk[begin..at]);
                         begin = at;
-                        self.ready.push_back(std::mem::take(&mut self.current));
+                        // The next one will be about as long.
+                        let next = Vec::with_capacity(self.current.len());
+                        self.ready.push_back(std::mem::replace(&mut self.current, next));
                     } else if self.inside && self.depth < ELEMENT {
                         self.inside = false;
                         self.current.clear();
@@ -187,11 +193,10 @@ mod tests {
 
     #[tokio::test]
     async fn lines_across_chunks_and_no_half_line_at_the_end() {
-        let chunks: Vec<Result<bytes::Bytes, kube::Error>> =
-            vec![Ok("{\"a\":1}\n{\"b".into()), Ok("\":2}\n\n{\"half".into())];
+        let chunks: Vec<Result<Bytes, kube::Error>> = vec![Ok("{\"a\":1}\n{\"b".into()), Ok("\":2}\n\n{\"half".into())];
         let mut lines = Lines::new(futures::stream::iter(chunks).boxed());
-        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"a\":1}");
-        assert_eq!(lines.next().await.unwrap().unwrap(), b"{\"b\":2}");
+        assert_eq!(&lines.next().await.unwrap().unwrap()[..], b"{\"a\":1}");
+        assert_eq!(&lines.next().await.unwrap().unwrap()[..], b"{\"b\":2}");
         assert!(lines.next().await.is_none());
     }
 

@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod fault;
 pub mod helm;
 pub mod https;
+pub mod inside;
 pub mod install;
 pub mod logs;
 pub mod operator;

@@ -1,6 +1,7 @@
 //! The first container of a Deployment as a process of this machine: what a kubelet would do with it. In: the Deployment as
 //! the API server has it, and a kubeconfig of its ServiceAccount. Out: a running program, with the very arguments,
-//! environment and mounted files of the Deployment; probes that ask where its probes ask.
+//! environment and mounted files of the Deployment; probes that ask where its probes ask. Where the machine lets a process
+//! have mounts of its own ([`crate::inside`]) it finds its API server as in a cluster, else by a kubeconfig.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::inside::Inside;
 use crate::install::{established, token_secret};
 use crate::program::Person;
 use crate::site::{Site, core, crds};
@@ -123,13 +125,19 @@ impl Pod {
             mounts.push((mount["mountPath"].as_str().unwrap().to_owned(), place.to_string_lossy().into_owned()));
         }
         let here = |text: &str| mounts.iter().fold(text.to_owned(), |text, (there, here)| text.replace(there, here));
-        let credential = folder.join("credential");
-        std::fs::write(&credential, kubeconfig).unwrap();
         let log = folder.join("pod.log");
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(program.0);
-        command.arg(program.1).args(texts(&container["args"]).map(here));
-        command.env_clear().env("HOME", &folder).env("KUBECONFIG", &credential);
+        let mut command = match Inside::new(&folder, namespace, kubeconfig) {
+            Some(inside) => inside.command(program.0),
+            None => {
+                let credential = folder.join("credential");
+                std::fs::write(&credential, kubeconfig).unwrap();
+                let mut command = Command::new(program.0);
+                command.env_clear().env("KUBECONFIG", &credential);
+                command
+            }
+        };
+        command.arg(program.1).args(texts(&container["args"]).map(here)).env("HOME", &folder);
         for variable in items(&container["env"]) {
             let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
                 Some("metadata.name") => name,

@@ -29,6 +29,24 @@ pub use witness::{Grant, Held, Rights, Witness};
 
 const MASTERS: &str = "system:masters";
 
+/// Whether a user is the agent.
+#[must_use]
+pub fn is_agent(user: &str) -> bool {
+    user == "system:serviceaccount:kube-bind:konnector"
+}
+
+/// Whether a user is the backend.
+#[must_use]
+pub fn is_backend(user: &str) -> bool {
+    user == "system:serviceaccount:kube-bind:backend"
+}
+
+/// Whether a user is what a consumer holds of a contract.
+#[must_use]
+pub fn is_credential(user: &str) -> bool {
+    user.ends_with(":kube-binder")
+}
+
 /// Something that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Use {

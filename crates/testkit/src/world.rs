@@ -3,6 +3,7 @@
 //!
 //! Backend and agent run with the rights that the contract generates; only operator and scenario are administrators.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use url::Url;
 use crate::fault::FaultProxy;
 use crate::logs::Folder;
 use crate::program::{Ended, Person};
+use crate::rights::Witness;
 use crate::service::Service;
 use crate::site::{Side, Site, bindings, crds, ours};
 use crate::{eventually, install, operator, ports};
@@ -99,6 +101,9 @@ pub struct World {
     pub providers: Vec<Provider>,
     /// The consumers.
     pub consumers: Vec<Consumer>,
+    /// Of all sites: every scenario is part of the recording.
+    witnesses: Vec<Witness>,
+    expected: Option<&'static str>,
     shutdown: CancellationToken,
     faulty: bool,
 }
@@ -153,8 +158,18 @@ impl World {
             issuer::Options { listen: any(), key: SigningKey::generate().unwrap(), people, clients: Vec::new() };
         let issuer = Issuer::start(options, shutdown.clone()).await.unwrap();
         let program = PathBuf::from(program);
-        let mut world =
-            Self { folder, program, issuer, logins, providers: Vec::new(), consumers: Vec::new(), shutdown, faulty };
+        let mut world = Self {
+            folder,
+            program,
+            issuer,
+            logins,
+            providers: Vec::new(),
+            consumers: Vec::new(),
+            witnesses: Vec::new(),
+            expected: None,
+            shutdown,
+            faulty,
+        };
         world.add_provider(service).await;
         world
     }
@@ -197,6 +212,7 @@ impl World {
         let name = format!("provider{number}");
         let mut site =
             Site::start(&self.folder.path().join(&name), &name, Side::Provider, Some(install::PROVIDER)).await;
+        self.witnesses.push(Witness::start(&site).await);
         let token = install::provider(&mut site, self.folder.path(), &service).await;
         if service.cluster_scoped && !service.isolated {
             // What is cluster-scoped at the provider needs roles of its own.
@@ -299,10 +315,11 @@ impl World {
         self.consumers.push(consumer);
     }
 
-    async fn consumer_with(&self, installed: Option<&str>) -> Consumer {
+    async fn consumer_with(&mut self, installed: Option<&str>) -> Consumer {
         let name = format!("consumer{}", self.consumers.len() + 1);
         let folder = self.folder.path().join(&name);
         let site = Site::start(&folder, &name, Side::Consumer, installed).await;
+        self.witnesses.push(Witness::start(&site).await);
         let person =
             Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
         std::fs::create_dir_all(&person.home).unwrap();
@@ -367,7 +384,13 @@ impl World {
         .await
     }
 
-    /// Ends everything.
+    /// In this scenario somebody uses our programs' credentials for what they are not for, or takes rights away for good: what
+    /// is refused says nothing about the programs.
+    pub fn expect_refusals(&mut self, reason: &'static str) {
+        self.expected = Some(reason);
+    }
+
+    /// Ends everything. Panics if one of our programs asked for something that it never might.
     pub async fn end(mut self) {
         for consumer in &mut self.consumers {
             consumer.agent.stop().await;
@@ -375,12 +398,21 @@ impl World {
         for provider in &mut self.providers {
             provider.operator.stop().await;
             provider.backend.stop().await;
+        }
+        let never: BTreeSet<String> = self.witnesses.drain(..).flat_map(|witness| witness.never()).collect();
+        for provider in &mut self.providers {
             provider.site.end().await;
         }
         for consumer in &mut self.consumers {
             consumer.site.end().await;
         }
         self.shutdown.cancel();
+        let never: Vec<String> = never.into_iter().collect();
+        match self.expected {
+            _ if never.is_empty() => {}
+            Some(reason) => eprintln!("refused, because {reason}:\n{}", never.join("\n")),
+            None => panic!("our programs asked for what they never might:\n{}", never.join("\n")),
+        }
     }
 }
 

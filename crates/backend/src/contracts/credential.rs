@@ -11,11 +11,17 @@ use kube_bind_api::constants::{KUBE_BINDER, KUBECONFIG_KEY, KUBECONFIG_SECRET};
 use kube_client::{Api, ApiError, ObjectKey, Subresource};
 use serde_json::{Value, json};
 
-use super::{ContractError, Issuing, MANAGER, POLL, present};
+use super::{ContractError, Issuing, MANAGER, POLL, patiently, present};
 use crate::resources;
 
 /// How long the API server may take to fill in a token.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn account(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": KUBE_BINDER, "namespace": namespace},
+    })
+}
 
 pub(super) fn token_secret(namespace: &str) -> Value {
     json!({
@@ -82,7 +88,7 @@ pub(super) async fn store_kubeconfig(api: &Api, namespace: &str, name: &str, kub
     }
 }
 
-/// Replaces the token: the old one stops working as soon as its Secret is gone.
+/// Replaces the token: the old one stops working as soon as its Secret is gone. Twice is a third token.
 ///
 /// # Errors
 /// [`ContractError`].
@@ -90,7 +96,7 @@ pub async fn rotate(api: &Api, issuing: &Issuing, namespace: &str) -> Result<(),
     let kind = resources::secrets();
     let key = ObjectKey::new(namespace, KUBE_BINDER);
     let mut old = None;
-    if let Some(secret) = api.get_opt(&kind, &key).await? {
+    if let Some(secret) = patiently(|| api.get_opt(&kind, &key)).await? {
         old = secret["data"]["token"]
             .as_str()
             .and_then(|text| STANDARD.decode(text).ok())
@@ -99,6 +105,8 @@ pub async fn rotate(api: &Api, issuing: &Issuing, namespace: &str) -> Result<(),
             api.delete(&kind, &key, uid).await?;
         }
     }
+    // A contract that was revoked has none, and without it there is no token.
+    present(api, &resources::service_accounts(), &account(namespace)).await?;
     present(api, &kind, &token_secret(namespace)).await?;
     let token = await_token(api, namespace, old.as_deref()).await?;
     store_kubeconfig(api, namespace, KUBECONFIG_SECRET, &kubeconfig(issuing, namespace, &token)).await?;

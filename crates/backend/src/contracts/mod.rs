@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube_bind_api::constants::{
     ANNOTATION_ALLOWED_GROUPS, ANNOTATION_ALLOWED_SUBJECTS, ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_PRETTY_NAME,
-    ANNOTATION_IDENTITY, ANNOTATION_ISSUER, ANNOTATION_LEGACY_IDENTITY, CLUSTER_BINDING, KUBE_BINDER, KUBECONFIG_KEY,
-    KUBECONFIG_SECRET,
+    ANNOTATION_IDENTITY, ANNOTATION_ISSUER, ANNOTATION_LEGACY_IDENTITY, ANNOTATION_REVOKED, CLUSTER_BINDING,
+    KUBECONFIG_KEY, KUBECONFIG_SECRET,
 };
 use kube_bind_api::{APIServiceExport, ClusterBinding, InformerScope, Isolation};
 use kube_client::{Api, ApiError, Class, FieldManager, ListQuery, ObjectKey, Resource, Subresource};
@@ -28,8 +28,6 @@ use crate::resources;
 
 /// Under which name our writes are recorded.
 pub const MANAGER: FieldManager = FieldManager("kube-bind-backend");
-/// Annotation on a `ClusterBinding`: the provider has revoked the contract; nothing is issued while it is there.
-pub const ANNOTATION_REVOKED: &str = "backend.kube-bind.io/revoked";
 /// How long the namespace of a contract that ended may take to go.
 const GOING_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a fresh role binding may take to be believed.
@@ -67,7 +65,7 @@ pub enum ContractError {
     #[error("{0}")]
     Foreign(String),
     /// The provider has revoked it.
-    #[error("the provider has revoked it ({0}), and only the provider can restore it")]
+    #[error("the provider has revoked it{}, and only the provider can restore it", in_brackets(.0))]
     Revoked(String),
     /// The token controller did not answer in time.
     #[error(
@@ -109,17 +107,51 @@ pub enum Claim {
     },
 }
 
+/// A remark in brackets; nothing if there is none.
+pub(crate) fn in_brackets(remark: &str) -> String {
+    if remark.trim().is_empty() { String::new() } else { format!(" ({remark})") }
+}
+
 fn annotation<'a>(object: &'a Value, name: &str) -> &'a str {
     object["metadata"]["annotations"][name].as_str().unwrap_or_default()
 }
 
-/// Whether the contract namespace is for this consumer identity.
-fn is_for(namespace: &Value, consumer: &str) -> bool {
-    let identity = match annotation(namespace, ANNOTATION_IDENTITY) {
+/// The consumer identity that the contract namespace is for.
+fn identity(namespace: &Value) -> &str {
+    match annotation(namespace, ANNOTATION_IDENTITY) {
         "" => annotation(namespace, ANNOTATION_LEGACY_IDENTITY),
         identity => identity,
-    };
-    !consumer.is_empty() && identity == consumer
+    }
+}
+
+/// Whether the contract namespace is for this consumer identity.
+fn is_for(namespace: &Value, consumer: &str) -> bool {
+    !consumer.is_empty() && identity(namespace) == consumer
+}
+
+/// Another cluster than this consumer's that the contract is pinned to.
+fn pinned_elsewhere<'a>(binding: &'a Value, person: &Person, consumer: &str) -> Option<&'a str> {
+    let uid = cluster_uid(person, consumer)?;
+    binding["spec"]["consumerClusterUID"].as_str().filter(|pinned| !pinned.is_empty() && *pinned != uid)
+}
+
+/// Refuses a contract that the provider has revoked; it need not have said why.
+fn open(binding: &Value) -> Result<(), ContractError> {
+    match binding["metadata"]["annotations"][ANNOTATION_REVOKED].as_str() {
+        Some(why) => Err(ContractError::Revoked(why.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Whether the credential may be handed out for this consumer.
+fn admit(binding: &Value, person: &Person, namespace: &str, consumer: &str) -> Result<(), ContractError> {
+    open(binding)?;
+    match pinned_elsewhere(binding, person, consumer) {
+        Some(pinned) => Err(ContractError::Elsewhere(format!(
+            "contract {namespace} is pinned to cluster {pinned}; the provider can move it with spec.approvedClusterUID of its ClusterBinding"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether this person may use the contract: the subject that made it, or one that the provider has added. Contracts of
@@ -201,17 +233,20 @@ pub async fn held(
     if !belongs(&object, person) {
         return Ok(Claim::None);
     }
-    if is_for(&object, consumer) {
-        return Ok(Claim::Here);
-    }
     let key = ObjectKey::new(namespace, CLUSTER_BINDING);
     let binding = api.get_opt(&resources::of::<ClusterBinding>(), &key).await?.unwrap_or_default();
+    let pinned = pinned_elsewhere(&binding, person, consumer);
+    let cluster = match (is_for(&object, consumer), pinned) {
+        (true, None) => return Ok(Claim::Here),
+        // Half moved.
+        (true, Some(pinned)) => pinned,
+        (false, _) => identity(&object),
+    };
     let heard = binding["status"]["lastHeartbeatTime"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
     let ago = match heard {
         Some(time) => format!("last heard of {} ago", age(now.as_second().saturating_sub(time.as_second()))),
         None => "never heard of".to_owned(),
     };
-    let cluster = annotation(&object, ANNOTATION_IDENTITY);
     Ok(Claim::Elsewhere { question: format!("This contract belongs to cluster {cluster}, {ago}. Move it here?") })
 }
 
@@ -309,13 +344,14 @@ async fn equip(
     // Our own rights in the namespace come first; everything after needs them.
     rights::ours_in_contract(api, &issuing.user, namespace).await?;
     let secret = ensure_cluster_binding(api, issuing, person, namespace, consumer, pretty_name).await?;
-    let account = json!({
-        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": KUBE_BINDER, "namespace": namespace},
-    });
-    present(api, &resources::service_accounts(), &account).await?;
+    present(api, &resources::service_accounts(), &credential::account(namespace)).await?;
     present(api, &resources::secrets(), &credential::token_secret(namespace)).await?;
     rights::grant(api, &contract::rbac::provider::contract(namespace)).await?;
     let token = credential::await_token(api, namespace, None).await?;
+    // Moved or revoked meanwhile, the token that is there now is not this cluster's.
+    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
+    let binding = api.get_opt(&resources::of::<ClusterBinding>(), &key).await?.unwrap_or_default();
+    admit(&binding, person, namespace, consumer)?;
     let kubeconfig = credential::kubeconfig(issuing, namespace, &token);
     credential::store_kubeconfig(api, namespace, &secret, &kubeconfig).await?;
     Ok(Contract { namespace: namespace.to_owned(), kubeconfig: kubeconfig.into_bytes() })
@@ -358,22 +394,13 @@ async fn ensure_cluster_binding(
         present(api, &kind, &body).await?;
         return Ok(KUBECONFIG_SECRET.to_owned());
     };
-    let revoked = annotation(&there, ANNOTATION_REVOKED);
-    if !revoked.is_empty() {
-        return Err(ContractError::Revoked(revoked.to_owned()));
-    }
+    admit(&there, person, namespace, consumer)?;
     release::issued_again(api, namespace, &there).await?;
-    match (there["spec"]["consumerClusterUID"].as_str(), cluster_uid(person, consumer)) {
-        (None, Some(uid)) => {
-            let patch = json!({"spec": {"consumerClusterUID": uid}});
-            api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
-        }
-        (Some(pinned), Some(uid)) if pinned != uid => {
-            return Err(ContractError::Elsewhere(format!(
-                "contract {namespace} is pinned to cluster {pinned}; the provider can move it with spec.approvedClusterUID of its ClusterBinding"
-            )));
-        }
-        _ => {}
+    if let Some(uid) = cluster_uid(person, consumer)
+        && there["spec"]["consumerClusterUID"] != uid
+    {
+        let patch = json!({"spec": {"consumerClusterUID": uid}});
+        api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
     }
     Ok(there["spec"]["kubeconfigSecretRef"]["name"].as_str().unwrap_or(KUBECONFIG_SECRET).to_owned())
 }
@@ -404,6 +431,10 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T, ApiError>>>(call: 
 /// Moves the contract in `namespace` to cluster `consumer` and rotates its credential: whoever held the old one is out.
 /// Does nothing if it is there already.
 ///
+/// A move that breaks off is done again by the next try, from either cluster: first comes the pin, after which no login of the
+/// other cluster gets the credential; then the rotation; and last the namespace's identity, by which a login finds the
+/// contract. It has moved when both say so.
+///
 /// # Errors
 /// [`ContractError`]; a contract of somebody else is [`ContractError::Foreign`].
 pub async fn move_here(
@@ -418,10 +449,20 @@ pub async fn move_here(
     if !belongs(&object, person) {
         return Err(ContractError::Foreign(format!("there is no contract {namespace} of this login at the provider")));
     }
-    if is_for(&object, consumer) {
+    let pin = resources::of::<ClusterBinding>();
+    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
+    let pinned = api.get_opt(&pin, &key).await?;
+    let mut elsewhere = false;
+    if let Some(binding) = &pinned {
+        open(binding)?;
+        elsewhere = pinned_elsewhere(binding, person, consumer).is_some();
+    }
+    if is_for(&object, consumer) && !elsewhere {
         return Ok(());
     }
-    if let Some(other) = find(api, issuing, person, consumer).await? {
+    if let Some(other) = find(api, issuing, person, consumer).await?
+        && other.namespace != namespace
+    {
         return Err(ContractError::Foreign(format!(
             "this cluster has a contract of its own ({}); unbind that first, then move {namespace} here",
             other.namespace
@@ -429,12 +470,15 @@ pub async fn move_here(
     }
     let identity =
         json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: consumer, ANNOTATION_ISSUER: person.issuer}}});
-    let mut binding = identity.clone();
-    binding["spec"] = json!({"consumerClusterUID": consumer, "approvedClusterUID": null});
-    api.merge_patch(&kind, &ObjectKey::cluster(namespace), Subresource::Main, &identity, MANAGER).await?;
-    let key = ObjectKey::new(namespace, CLUSTER_BINDING);
-    api.merge_patch(&resources::of::<ClusterBinding>(), &key, Subresource::Main, &binding, MANAGER).await?;
+    // Without a ClusterBinding (the provider has taken it away) the login that follows makes one with this pin.
+    if pinned.is_some() {
+        let mut binding = identity.clone();
+        binding["spec"] = json!({"consumerClusterUID": cluster_uid(person, consumer), "approvedClusterUID": null});
+        api.merge_patch(&pin, &key, Subresource::Main, &binding, MANAGER).await?;
+    }
+    rights::ours_in_contract(api, &issuing.user, namespace).await?;
     rotate(api, issuing, namespace).await?;
+    api.merge_patch(&kind, &ObjectKey::cluster(namespace), Subresource::Main, &identity, MANAGER).await?;
     tracing::info!(namespace, consumer, subject = %person.subject, "contract moved to another cluster, credential rotated");
     Ok(())
 }
@@ -479,6 +523,27 @@ mod tests {
         assert!(is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a"})), "a"));
         assert!(!is_for(&namespace(json!({ANNOTATION_LEGACY_IDENTITY: "a", ANNOTATION_IDENTITY: "b"})), "a"));
         assert!(!is_for(&namespace(json!({})), ""));
+    }
+
+    #[test]
+    fn a_revoked_contract_is_closed_whatever_the_provider_has_said() {
+        let binding = |why: Value| json!({"metadata": {"annotations": {ANNOTATION_REVOKED: why}}});
+        let said = |why: &str| open(&binding(json!(why))).unwrap_err().to_string();
+        assert_eq!(said("not paid"), "the provider has revoked it (not paid), and only the provider can restore it");
+        assert_eq!(said(""), "the provider has revoked it, and only the provider can restore it");
+        assert!(open(&binding(Value::Null)).is_ok() && open(&json!({})).is_ok());
+    }
+
+    #[test]
+    fn a_pin_is_another_clusters_or_not() {
+        let binding = |pin: Value| json!({"spec": {"consumerClusterUID": pin}});
+        let alice = person("alice", &[]);
+        assert_eq!(pinned_elsewhere(&binding(json!("uid-1")), &alice, "uid-2"), Some("uid-1"));
+        for pin in [json!("uid-2"), json!(""), Value::Null] {
+            assert_eq!(pinned_elsewhere(&binding(pin), &alice, "uid-2"), None);
+        }
+        // Who has no cluster of their own is held back by none.
+        assert_eq!(pinned_elsewhere(&binding(json!("uid-1")), &alice, "https://issuer/alice"), None);
     }
 
     #[test]

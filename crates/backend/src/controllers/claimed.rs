@@ -11,20 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube_bind_api::constants::ANNOTATION_CLUSTER_NAMESPACE;
-use kube_client::{Api, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue};
+use kube_client::{Api, Class, Delta, Informer, InformerOptions, ListQuery, ObjectKey, Resource, WorkQueue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{Key, Objects};
 
 /// How long changes in one mapped namespace are collected before they are evaluated.
 const BURST: Duration = Duration::from_millis(20);
 
+/// How long a first list may be refused: rights that were given a moment ago may not be believed everywhere yet.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 type Seen = Arc<Mutex<BTreeSet<String>>>;
 
 struct Watch {
     informer: Informer<Arc<Value>>,
     whole: bool,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -37,6 +42,7 @@ struct Namespace {
 struct Wide {
     informer: Informer<Arc<Value>>,
     users: BTreeSet<String>,
+    since: Instant,
 }
 
 /// A kind that is cluster-scoped for the consumer, and the namespace of its copies here; empty for cluster-scoped ones.
@@ -62,6 +68,20 @@ pub struct Snapshot {
     pub deleted: BTreeSet<String>,
     /// Whether every watch has seen a complete list.
     pub complete: bool,
+    /// Kinds that have not been seen because the API server refuses to list them, and not just for a moment.
+    pub refused: Vec<Resource>,
+}
+
+impl Snapshot {
+    fn hear(&mut self, kind: &Resource, informer: &Informer<Arc<Value>>, since: Instant) {
+        let health = informer.health();
+        let health = health.borrow();
+        self.complete &= health.synced;
+        let refused = health.trouble.as_ref().is_some_and(|trouble| trouble.class == Class::Forbidden);
+        if !health.synced && refused && since.elapsed() > PATIENCE {
+            self.refused.push(kind.clone());
+        }
+    }
 }
 
 impl Watches {
@@ -81,9 +101,11 @@ impl Watches {
             !watch.users.is_empty()
         });
         for kind in wanted {
-            let watch = all
-                .entry(kind.clone())
-                .or_insert_with(|| Wide { informer: self.start_wide(kind), users: BTreeSet::new() });
+            let watch = all.entry(kind.clone()).or_insert_with(|| Wide {
+                informer: self.start_wide(kind),
+                users: BTreeSet::new(),
+                since: Instant::now(),
+            });
             watch.users.insert(namespace.to_owned());
         }
     }
@@ -133,7 +155,7 @@ impl Watches {
                 continue;
             }
             let informer = self.start(namespace, mapping, resource, *whole, entry.deleted.clone());
-            entry.watches.insert(resource.clone(), Watch { informer, whole: *whole });
+            entry.watches.insert(resource.clone(), Watch { informer, whole: *whole, since: Instant::now() });
         }
     }
 
@@ -189,7 +211,7 @@ impl Watches {
     pub fn snapshot(&self, namespace: &str, contract: &str) -> Snapshot {
         let mut snapshot = Snapshot { complete: true, ..Snapshot::default() };
         for ((resource, _), watch) in self.wide.lock().iter().filter(|(_, watch)| watch.users.contains(namespace)) {
-            snapshot.complete &= watch.informer.synced();
+            snapshot.hear(resource, &watch.informer, watch.since);
             let own = watch.informer.store().all().into_iter().filter(|(_, object)| owner(&object.summary) == contract);
             snapshot.wide.extend(own.map(|(_, object)| (resource.clone(), object.summary.clone())));
         }
@@ -197,7 +219,7 @@ impl Watches {
         let Some(entry) = all.get(namespace) else { return snapshot };
         snapshot.deleted.clone_from(&entry.deleted.lock());
         for (resource, watch) in &entry.watches {
-            snapshot.complete &= watch.informer.synced();
+            snapshot.hear(resource, &watch.informer, watch.since);
             for (_, object) in watch.informer.store().all() {
                 snapshot.objects.push((resource.clone(), object.summary.clone()));
             }

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube_bind_api::conditions::{self, Severity};
-use kube_bind_api::constants::{ANNOTATION_IDENTITY, ANNOTATION_PROVIDER_URL, CLUSTER_BINDING, condition, reason};
+use kube_bind_api::constants::{
+    ANNOTATION_IDENTITY, ANNOTATION_PROVIDER_URL, ANNOTATION_REVOKED, CLUSTER_BINDING, condition, reason,
+};
 use kube_bind_api::{ClusterBinding, ClusterBindingStatus};
 use kube_client::{ObjectKey, Outcome, Subresource};
 use serde_json::json;
 
 use super::{Trouble, World, decode, status};
-use crate::contracts::{self, ANNOTATION_REVOKED, MANAGER};
+use crate::contracts::{self, MANAGER};
 use crate::resources;
 
 /// A heartbeat this far in the future means that a clock is wrong.
@@ -40,22 +42,15 @@ pub async fn reconcile(world: &World, namespace: &str) -> Result<Outcome, Troubl
     if revoked.is_some() {
         contracts::revoke(&world.api, namespace).await?;
     } else if let Some(uid) = heartbeat_from(&binding).and_then(|from| contract::identity::repin(&binding.spec, from)) {
+        let identity = json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: uid}}});
+        let (namespaces, there) = (resources::namespaces(), ObjectKey::cluster(namespace));
+        world.api.merge_patch(&namespaces, &there, Subresource::Main, &identity, MANAGER).await?;
+        // Last: with the pin there is no more to be done, whatever else failed before.
         let patch = json!({
             "metadata": {"resourceVersion": live["metadata"]["resourceVersion"], "annotations": {ANNOTATION_IDENTITY: uid}},
             "spec": {"consumerClusterUID": uid, "approvedClusterUID": null},
         });
         world.api.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await?;
-        let identity = json!({"metadata": {"annotations": {ANNOTATION_IDENTITY: uid}}});
-        world
-            .api
-            .merge_patch(
-                &resources::namespaces(),
-                &ObjectKey::cluster(namespace),
-                Subresource::Main,
-                &identity,
-                MANAGER,
-            )
-            .await?;
         tracing::info!(namespace, cluster = %uid, "contract pinned");
         // The write brings us back here.
         return Ok(Outcome::Done);
@@ -92,18 +87,17 @@ fn judge(status: &mut ClusterBindingStatus, revoked: Option<&str>, now: Timestam
     let mut again = None;
     let list = &mut status.conditions;
     let healthy = condition::HEALTHY;
-    if let Some(since) = revoked {
+    if let Some(why) = revoked {
+        let why = contracts::in_brackets(why);
         let left = believed_for(list, now);
-        let (why, message) = match left {
-            0 => (reason::REVOKED, format!("the provider has revoked this contract ({since})")),
+        let (cause, message) = match left {
+            0 => (reason::REVOKED, format!("the provider has revoked this contract{why}")),
             _ => (
                 reason::REVOKING,
-                format!(
-                    "the provider has revoked this contract ({since}); its token works for up to {REMEMBERED} s more"
-                ),
+                format!("the provider has revoked this contract{why}; its token works for up to {REMEMBERED} s more"),
             ),
         };
-        conditions::mark_false(list, healthy, Severity::Error, why, &message, now);
+        conditions::mark_false(list, healthy, Severity::Error, cause, &message, now);
         again = (left > 0).then(|| Duration::from_secs(left));
     } else {
         match (heard, interval) {

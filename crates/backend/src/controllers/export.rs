@@ -24,7 +24,7 @@ use crate::resources;
 const ESTABLISHED: &str = "Established";
 
 /// How soon missing rights are looked for again.
-const RIGHTS_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const RIGHTS_AGAIN: Duration = Duration::from_secs(5);
 
 /// See the module.
 ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contract::claimed::{self, Existing, Input, Referring};
 use contract::consent::{AcceptedClaim, Consent, taken_over};
 use contract::names::{Strategy, mapped_namespace};
-use contract::rbac::provider;
+use contract::rbac::{backend, provider};
 use kube_bind_api::conditions::{self, Severity};
 use kube_bind_api::constants::{ANNOTATION_API_SERVICE_NAMESPACE, CLUSTER_BINDING, MAX_CLAIMED_OBJECTS, condition};
 use kube_bind_api::{APIServiceExport, APIServiceNamespace, APIServiceNamespaceStatus, BoundSchemaSpec, GroupResource};
@@ -19,7 +19,7 @@ use kube_client::{ListQuery, ObjectKey, Outcome, Resource, Subresource};
 use serde_json::{Value, json};
 
 use super::claimed::{Snapshot, WideKind};
-use super::{FINALIZER, Trouble, World, decode, export, rights, status, unbind};
+use super::{FINALIZER, Key, Trouble, World, decode, export, rights, status, unbind};
 use crate::catalogue::{CLAIMABLE, Catalogue};
 use crate::contracts::MANAGER;
 use crate::resources;
@@ -31,7 +31,7 @@ const CLAIMS_RESOLVED: &str = "ClaimsResolved";
 /// How often a namespace that belongs to somebody else is looked at again.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(30);
 
-/// How long to wait for the first complete lists before saying why they do not come.
+/// How long to wait for the first complete lists before looking why they do not come.
 const UNSEEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// See the module.
@@ -66,25 +66,79 @@ pub async fn reconcile(world: &World, key: &ObjectKey) -> Result<Outcome, Troubl
     let snapshot = world.claimed.snapshot(&name, &key.namespace);
     if !snapshot.complete && wanted.namespace.is_some() {
         // What is granted stays as it is until everything has been seen; that wakes us again.
-        return Ok(Outcome::After(UNSEEN_AGAIN));
+        if snapshot.refused.is_empty() {
+            return Ok(Outcome::After(UNSEEN_AGAIN));
+        }
+        let mut kinds: Vec<GroupResource> =
+            snapshot.refused.iter().map(|kind| GroupResource::new(kind.group.clone(), kind.plural.clone())).collect();
+        kinds.sort();
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.resource.as_str()).collect();
+        let message = lack(&format!("list {}", names.join(" and ")), &name, &kinds);
+        return lacking(world, &live, wanted, &message).await;
     }
     let outcome = evaluate(world, key, &name, &terms, &wanted, snapshot).await?;
+    let mut refused = None;
     for export in &exports {
+        let kinds = terms.kinds_of(export);
         let input = provider::Mapped {
             contract_namespace: &key.namespace,
             namespace: &name,
             export: export.metadata.name.as_deref().unwrap_or_default(),
-            exported: &terms.kinds_of(export),
+            exported: &kinds,
             claimed: &outcome.grants,
             open: &terms.open,
         };
-        rights::grant(&world.api, &provider::mapped(&input)).await?;
+        match rights::grant(&world.api, &provider::mapped(&input)).await {
+            // The others are granted all the same.
+            Err(err) if err.is_forbidden() && !super::is_ending(world, &Key::Mapped(key.clone())).await => {
+                let (_, all) = refused.get_or_insert_with(|| (err, Vec::new()));
+                all.extend(kinds);
+            }
+            answer => answer?,
+        }
+    }
+    if let Some((err, kinds)) = refused {
+        let message = format!("{} ({err})", lack("give the consumer its rights", &name, &kinds));
+        return lacking(world, &live, wanted, &message).await;
     }
     settle(&mut wanted, &name, &outcome, world);
     status::write(&world.api, &kind, &live, &wanted).await?;
     let needed: BTreeSet<String> = outcome.entries.iter().filter_map(|entry| entry.uid.clone()).collect();
     world.claimed.keep_deleted(&name, &needed);
     Ok(Outcome::Done)
+}
+
+/// Says what the backend lacks in a mapped namespace. `status.namespace` stays as it is.
+async fn lacking(
+    world: &World,
+    live: &Value,
+    mut wanted: APIServiceNamespaceStatus,
+    message: &str,
+) -> Result<Outcome, Trouble> {
+    let list = &mut wanted.conditions;
+    conditions::mark_false(list, NAMESPACE_READY, Severity::Error, "RightsMissing", message, world.now());
+    status::write(&world.api, &resources::of::<APIServiceNamespace>(), live, &wanted).await?;
+    Ok(Outcome::After(export::RIGHTS_AGAIN))
+}
+
+/// What the backend may not do, and what gives it the right. Kinds of the core group are claimed, not offered.
+fn lack(what: &str, namespace: &str, kinds: &[GroupResource]) -> String {
+    let mut offers: Vec<String> =
+        kinds.iter().filter(|kind| !kind.group.is_empty()).map(backend::offer_command).collect();
+    offers.sort();
+    offers.dedup();
+    let claimed: Vec<&str> =
+        kinds.iter().filter(|kind| kind.group.is_empty()).map(|kind| kind.resource.as_str()).collect();
+    let mut steps = Vec::new();
+    if !offers.is_empty() {
+        steps.push(format!("run: {}", offers.join(" and ")));
+    }
+    if !claimed.is_empty() || offers.is_empty() {
+        let what = if claimed.is_empty() { "claimed kinds".to_owned() } else { claimed.join(" and ") };
+        steps.push(format!("give ClusterRole {} its rights on {what} back", backend::OFFERS));
+    }
+    let steps = steps.join(", and to ");
+    format!("the provider's backend may not {what} in namespace {namespace}; the provider has to {steps}")
 }
 
 fn settle(wanted: &mut APIServiceNamespaceStatus, name: &str, outcome: &claimed::Outcome, world: &World) {
@@ -362,4 +416,29 @@ fn judge(
         previous: &current.claimed_objects,
         schemas: &schemas,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_said_with_what_mends_it() {
+        let kind = |group: &str, plural: &str| GroupResource::new(group, plural);
+        let offered = [kind("b.io", "things"), kind("a.io", "widgets"), kind("b.io", "things")];
+        assert_eq!(
+            lack("give the consumer its rights", "cluster-x-default", &offered),
+            "the provider's backend may not give the consumer its rights in namespace cluster-x-default; the provider has to \
+             run: kubectl bind provider offer things.b.io and kubectl bind provider offer widgets.a.io"
+        );
+        let both = lack("list widgets and secrets", "n", &[kind("a.io", "widgets"), kind("", "secrets")]);
+        assert!(
+            both.ends_with(
+                "has to run: kubectl bind provider offer widgets.a.io, and to give ClusterRole \
+                 kube-bind-backend-offers its rights on secrets back"
+            ),
+            "{both}"
+        );
+        assert!(lack("", "n", &[]).ends_with("its rights on claimed kinds back"));
+    }
 }

@@ -19,8 +19,9 @@ use super::{Trouble, World};
 use crate::contracts::{MANAGER, patiently};
 use crate::resources;
 
-/// Annotation on mapped namespaces: the kinds whose objects must be gone before the namespace goes: all that were ever
-/// exported into it, because an export may end and leave its objects.
+/// Annotation on mapped namespaces, and on contract namespaces with objects in them (isolation `Namespaced`): the kinds
+/// whose objects must be gone before the namespace goes: all that were ever exported into it, because an export may end and
+/// leave its objects.
 pub const ANNOTATION_KINDS: &str = "backend.kube-bind.io/exported-kinds";
 
 /// Annotation on mapped namespaces: the exported kinds that are cluster-scoped for the consumer. What they refer to lies in
@@ -106,6 +107,8 @@ pub async fn outside_mapped(
     };
     let here = of(&[Strategy::Namespaced]);
     if !here.is_empty() {
+        let lodged = schemas.iter().filter(|spec| here.contains(&spec.group_resource()));
+        note(world, contract, &lodged.filter_map(synced).collect::<Vec<_>>()).await?;
         ours_in_mapped(&world.api, &world.issuing.user, contract).await?;
         let input = provider::Mapped {
             contract_namespace: contract,
@@ -120,6 +123,28 @@ pub async fn outside_mapped(
     for kind in of(&[Strategy::Prefixed, Strategy::None]) {
         share(world, &kind).await?;
     }
+    Ok(())
+}
+
+/// A kind in the version that the agent uses.
+fn synced(spec: &BoundSchemaSpec) -> Option<Resource> {
+    let version = contract::schema::sync_version(spec)?;
+    Some(Resource::new(&spec.group, &version.name, &spec.names.plural, &spec.names.kind))
+}
+
+/// Notes on a contract namespace which kinds lie in it, before anybody may put objects there.
+async fn note(world: &World, contract: &str, kinds: &[Resource]) -> Result<(), Trouble> {
+    let (resource, key) = (resources::namespaces(), ObjectKey::cluster(contract));
+    let Some(live) = world.api.get_opt(&resource, &key).await? else { return Ok(()) };
+    let text = kinds_with(&live, ANNOTATION_KINDS, kinds);
+    if live["metadata"]["annotations"][ANNOTATION_KINDS] == text.as_str() {
+        return Ok(());
+    }
+    // Over what was read only: another export of the contract may be at it too.
+    let patch = json!({"metadata": {
+        "resourceVersion": live["metadata"]["resourceVersion"], "annotations": {ANNOTATION_KINDS: text},
+    }});
+    world.api.merge_patch(&resource, &key, Subresource::Main, &patch, MANAGER).await?;
     Ok(())
 }
 
@@ -219,7 +244,7 @@ pub async fn withdraw_from(world: &World, namespace: &str, export: &str) -> Resu
     Ok(())
 }
 
-/// The exported kinds of a mapped namespace, for its annotation.
+/// Exported kinds, for the annotation of a namespace.
 #[must_use]
 pub fn kinds_text(kinds: &[Resource]) -> String {
     let mut names: Vec<String> =
@@ -229,7 +254,7 @@ pub fn kinds_text(kinds: &[Resource]) -> String {
     names.join(",")
 }
 
-/// What a mapped namespace's annotation is to say: the kinds that it names, and the present ones in their present version.
+/// What a namespace's annotation is to say: the kinds that it names, and the present ones in their present version.
 /// None is taken out: where an export has ended, its objects may have been left.
 #[must_use]
 pub fn kinds_with(namespace: &Value, annotation: &str, present: &[Resource]) -> String {
@@ -239,7 +264,7 @@ pub fn kinds_with(namespace: &Value, annotation: &str, present: &[Resource]) -> 
     kinds_text(&kinds)
 }
 
-/// The exported kinds that a mapped namespace's annotation names.
+/// The exported kinds that a namespace's annotation names.
 #[must_use]
 pub fn kinds_in(namespace: &Value, annotation: &str) -> Vec<Resource> {
     let text = namespace["metadata"]["annotations"][annotation].as_str().unwrap_or_default();

@@ -2,7 +2,8 @@
 //!
 //! In: an export or APIServiceNamespace with a deletion timestamp (its finalizer is ours). Out: the request of that name
 //! and the rights are gone; mapped namespaces without exported objects are gone; with the last export credential and
-//! contract are gone. A mapped namespace in which exported objects are left stays: an unbind never destroys by default.
+//! contract are gone. A namespace in which exported objects are left, mapped or the contract's own, stays: an unbind never
+//! destroys by default, nor what cannot be looked at.
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub async fn export(
     if others || waiting {
         world.wake_mapped(&key.namespace);
     } else {
-        end_contract(world, &key.namespace, export.spec.isolation).await?;
+        end_contract(world, &key.namespace, export).await?;
     }
     world.api.remove_finalizer(&resources::of::<APIServiceExport>(), live, FINALIZER, MANAGER).await?;
     tracing::info!(export = %key, last = !(others || waiting), "export ended");
@@ -61,7 +62,7 @@ pub async fn export(
 }
 
 /// Credential and contract go with the contract namespace; mapped namespaces that are empty go before it.
-async fn end_contract(world: &World, contract: &str, isolation: Isolation) -> Result<(), Trouble> {
+async fn end_contract(world: &World, contract: &str, last: &APIServiceExport) -> Result<(), Trouble> {
     let mapped = world.api.list(&resources::of::<APIServiceNamespace>(), &ListQuery::namespace(contract)).await?;
     for live in mapped {
         if let Some(key) = ObjectKey::of(&live)
@@ -74,29 +75,58 @@ async fn end_contract(world: &World, contract: &str, isolation: Isolation) -> Re
             );
         }
     }
-    if isolation == Isolation::Namespaced && lodges(world, contract).await? {
+    if lodges(world, contract, last).await? {
         tracing::info!(contract, "objects are left in the contract namespace; it stays, without its credential");
         return Ok(contracts::revoke(&world.api, contract).await?);
     }
     remove(world, &resources::namespaces(), &ObjectKey::cluster(contract)).await
 }
 
-/// With isolation `Namespaced` the consumer's objects are in the contract namespace: whether any is left there.
-async fn lodges(world: &World, contract: &str) -> Result<bool, Trouble> {
+/// With isolation `Namespaced` the consumer's objects are in the contract namespace: whether any is, or may be, left there.
+async fn lodges(world: &World, contract: &str, last: &APIServiceExport) -> Result<bool, Trouble> {
+    // One that is being deleted takes everything along, our rights to look there first.
+    let Some(namespace) = living(world, contract).await? else { return Ok(false) };
+    let mut kinds = rights::kinds_in(&namespace, rights::ANNOTATION_KINDS);
+    let namespaced = last.spec.isolation == Isolation::Namespaced;
+    if kinds.is_empty() && namespaced {
+        // Made by a release that did not note them.
+        for resource in &last.spec.resources {
+            let crd = crd(world, &resource.group_resource().crd_name()).await?;
+            kinds.extend(crd.as_ref().and_then(of_namespaced));
+        }
+    }
+    for kind in &kinds {
+        if occupies(world, kind, contract).await? {
+            return Ok(true);
+        }
+    }
+    if !namespaced {
+        return Ok(false);
+    }
+    // What exports have left that ended under such a release.
     for (_, entry) in world.crds.all() {
-        let Some(kind) = OfferedKind::of_crd(&entry.summary).filter(|kind| kind.scope == Scope::Namespaced) else {
-            continue;
-        };
-        let resource = Resource::new(&kind.group, &kind.version, &kind.plural, &kind.kind);
+        let Some(resource) = of_namespaced(&entry.summary).filter(|kind| !kinds.contains(kind)) else { continue };
         match world.api.list_page(&resource, &ListQuery::namespace(contract), 1, None).await {
             Ok(page) if page.items.is_empty() => {}
             Ok(_) => return Ok(true),
-            // Not offered (any more), or gone with its objects.
+            // Not offered (any more), or gone with its objects, and of no export that is known.
             Err(err) if err.class == Class::NotFound || err.is_forbidden() => {}
             Err(err) => return Err(err.into()),
         }
     }
     Ok(false)
+}
+
+/// The kind of a CRD in its stored version, if it is namespaced.
+fn of_namespaced(crd: &Value) -> Option<Resource> {
+    let kind = OfferedKind::of_crd(crd).filter(|kind| kind.scope == Scope::Namespaced)?;
+    Some(Resource::new(&kind.group, &kind.version, &kind.plural, &kind.kind))
+}
+
+/// A CRD, labelled or not.
+async fn crd(world: &World, name: &str) -> Result<Option<Value>, Trouble> {
+    let crds = world.api.list(&resources::crds(), &ListQuery::named(None, name)).await?;
+    Ok(crds.into_iter().next())
 }
 
 /// Ends a mapping: waits until no object is left of what is exported, unless the whole contract goes.
@@ -119,14 +149,19 @@ pub async fn mapped(world: &World, key: &ObjectKey, live: &Value) -> Result<Outc
             tracing::info!(mapping = %key, namespace, "objects of an export that has ended are left; the namespace stays");
         }
         Left::Bound => {
-            let contract = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(&key.namespace)).await?;
-            if contract.is_some_and(|contract| contract["metadata"]["deletionTimestamp"].is_null()) {
+            if living(world, &key.namespace).await?.is_some() {
                 return Ok(Outcome::After(AGAIN));
             }
         }
     }
     world.api.remove_finalizer(&resources::of::<APIServiceNamespace>(), live, FINALIZER, MANAGER).await?;
     Ok(Outcome::Done)
+}
+
+/// A contract namespace that is there and not going.
+async fn living(world: &World, contract: &str) -> Result<Option<Value>, Trouble> {
+    let live = world.api.get_opt(&resources::namespaces(), &ObjectKey::cluster(contract)).await?;
+    Ok(live.filter(|live| live["metadata"]["deletionTimestamp"].is_null()))
 }
 
 /// What keeps a mapped namespace.
@@ -177,7 +212,7 @@ async fn release(world: &World, key: &ObjectKey, live: &Value) -> Result<Left, T
     Ok(if bound { Left::Bound } else { Left::Orphans })
 }
 
-/// Whether objects of a kind are, or may be, in a mapped namespace: what cannot be looked at is not destroyed.
+/// Whether objects of a kind are, or may be, in a namespace: what cannot be looked at is not destroyed.
 async fn occupies(world: &World, resource: &Resource, namespace: &str) -> Result<bool, Trouble> {
     let query = ListQuery::namespace(namespace);
     let refused = match world.api.list_page(resource, &query, 1, None).await {
@@ -185,15 +220,14 @@ async fn occupies(world: &World, resource: &Resource, namespace: &str) -> Result
         Err(err) if err.class == Class::NotFound || err.is_forbidden() => err,
         Err(err) => return Err(err.into()),
     };
-    let crd = format!("{}.{}", resource.plural, resource.group);
-    let crds = world.api.list(&resources::crds(), &ListQuery::named(None, &crd)).await?;
+    let name = format!("{}.{}", resource.plural, resource.group);
     // The kind itself is gone, and its objects with it.
-    let Some(live) = crds.first() else { return Ok(false) };
+    let Some(live) = crd(world, &name).await? else { return Ok(false) };
     if refused.is_forbidden() {
         tracing::warn!(
-            kind = crd,
+            kind = name,
             namespace,
-            "objects of a kind that is not granted (any more) may be in a mapped namespace, which therefore stays; \
+            "objects of a kind that is not granted (any more) may be in a namespace of a consumer, which therefore stays; \
              grant the kind again (kubectl bind provider offer), or see to the namespace yourself"
         );
         return Ok(true);
@@ -210,8 +244,9 @@ async fn occupies(world: &World, resource: &Resource, namespace: &str) -> Result
     }
 }
 
-/// Whether a contract has objects of a kind that is cluster-scoped for the consumer: in the contract namespace, or among
-/// those of all consumers. Where the backend may look in neither place there are none that refer to anything.
+/// Whether a contract has, or may have, objects of a kind that is cluster-scoped for the consumer: in the contract
+/// namespace, or among those of all consumers. Where the backend may not look among the latter there are none that refer to
+/// anything.
 async fn has_copies(world: &World, resource: &Resource, contract: &str) -> Result<bool, Trouble> {
     for query in [ListQuery::namespace(contract), ListQuery::default()] {
         match world.api.list(resource, &query).await {
@@ -220,6 +255,11 @@ async fn has_copies(world: &World, resource: &Resource, contract: &str) -> Resul
             Err(err) if err.class == Class::NotFound || err.is_forbidden() => {}
             Err(err) => return Err(err.into()),
         }
+    }
+    // Namespaced here, they are in the contract namespace, and go with it.
+    let live = crd(world, &format!("{}.{}", resource.plural, resource.group)).await?;
+    if live.is_some_and(|live| live["spec"]["scope"] == "Namespaced") && living(world, contract).await?.is_some() {
+        return occupies(world, resource, contract).await;
     }
     Ok(false)
 }

@@ -2,13 +2,15 @@
 //!
 //! In: a bearer token or a session cookie. Out: the [`Session`], after the provider's API server has agreed
 //! (SubjectAccessReview, verb `bind`, group `kube-bind.io`). Asked on every request, so taking a right away works at
-//! once. Called by `api`, `exports`, `redeem`.
+//! once. A cookie counts for what changes something only where the request comes from our own pages. Called by `api`,
+//! `exports`, `redeem`.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use serde_json::json;
 use sha2::Digest as _;
 use url::Url;
 
+use super::authorize::same_origin;
 use super::{App, Query};
 use crate::error::ApiError;
 use crate::identity::oidc::Person;
@@ -70,9 +72,10 @@ pub fn browser_session(app: &App, base: &Url, headers: &HeaderMap) -> Option<Ses
 /// The session of the request: bearer token first, then cookie; checked for the cluster named in the query.
 ///
 /// # Errors
-/// 401 with the wire's texts; 403 if the provider does not let this person bind.
-pub async fn caller(app: &App, headers: &HeaderMap, query: &Query) -> Result<Session, ApiError> {
-    let session = authenticate(app, headers)?;
+/// 401 with the wire's texts; 403 if the provider does not let this person bind, or if a browser brings its cookie to a
+/// change that another site asked for.
+pub async fn caller(app: &App, method: &Method, headers: &HeaderMap, query: &Query) -> Result<Session, ApiError> {
+    let session = authenticate(app, method, headers)?;
     if session.cluster != query.get("cluster_id") {
         return Err(ApiError::forbidden(
             "The login was for another cluster",
@@ -83,7 +86,7 @@ pub async fn caller(app: &App, headers: &HeaderMap, query: &Query) -> Result<Ses
     Ok(session)
 }
 
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Session, ApiError> {
+fn authenticate(app: &App, method: &Method, headers: &HeaderMap) -> Result<Session, ApiError> {
     let bearer = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -96,7 +99,25 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Session, ApiError> {
         }
     }
     let base = app.base(headers)?;
-    browser_session(app, &base, headers).ok_or_else(|| ApiError::unauthenticated("No valid session found"))
+    let session =
+        browser_session(app, &base, headers).ok_or_else(|| ApiError::unauthenticated("No valid session found"))?;
+    if !method.is_safe() && !from_our_pages(headers, &base) {
+        return Err(ApiError::forbidden(
+            "Another site asked for this",
+            format!(
+                "the login of a browser counts here only for requests from the provider's own pages at {base}, and \
+                 Sec-Fetch-Site or Origin says that this is none; a program sends a bearer token instead"
+            ),
+        ));
+    }
+    Ok(session)
+}
+
+/// Whether a request that changes something comes from our own pages. Cookies travel with what other hosts of our site ask
+/// for, and no form token stands in here: an Origin that a browser keeps to itself (`null`) is not ours.
+fn from_our_pages(headers: &HeaderMap, base: &Url) -> bool {
+    let hidden = headers.get(header::ORIGIN).is_some_and(|origin| origin == "null");
+    same_origin(headers, base) && (!hidden || headers.contains_key("sec-fetch-site"))
 }
 
 /// Asks the provider's API server whether this person may bind.

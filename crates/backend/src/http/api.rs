@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use kube_bind_api::BindableResourcesRequestSpec;
 use kube_bind_api::wire::{BindingResourceResponse, ClaimableApi, ErrorCode};
 use serde::Deserialize;
@@ -27,20 +27,22 @@ const UI_IDENTITY: &str = "ui-identity";
 /// `GET /api/ping`.
 pub async fn ping(
     State(app): State<Arc<App>>,
+    method: Method,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<&'static str, ApiError> {
-    access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
+    access::caller(&app, &method, &headers, &Query::parse(raw.as_deref())).await?;
     Ok("pong")
 }
 
 /// `GET /api/templates`: templates, and an equivalent of one for each exported CRD without.
 pub async fn templates(
     State(app): State<Arc<App>>,
+    method: Method,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
+    access::caller(&app, &method, &headers, &Query::parse(raw.as_deref())).await?;
     let catalogue = load(&app).await?;
     let items: Vec<Value> = catalogue.offerings.iter().map(crate::catalogue::Offering::listed).collect();
     Ok(Json(json!({"metadata": {}, "items": items})))
@@ -49,10 +51,11 @@ pub async fn templates(
 /// `GET /api/collections`.
 pub async fn collections(
     State(app): State<Arc<App>>,
+    method: Method,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
-    access::caller(&app, &headers, &Query::parse(raw.as_deref())).await?;
+    access::caller(&app, &method, &headers, &Query::parse(raw.as_deref())).await?;
     let catalogue = load(&app).await?;
     Ok(Json(json!({"metadata": {}, "items": catalogue.collections})))
 }
@@ -74,11 +77,12 @@ pub async fn bindable_resources() -> Json<Vec<ClaimableApi>> {
 /// `GET /api/consumer-status`: what the logged-in person has bound from the cluster in `consumer_id`.
 pub async fn consumer_status(
     State(app): State<Arc<App>>,
+    method: Method,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let query = Query::parse(raw.as_deref());
-    let session = access::caller(&app, &headers, &query).await?;
+    let session = access::caller(&app, &method, &headers, &query).await?;
     let consumer =
         if query.get("consumer_id").is_empty() { session.identity() } else { query.get("consumer_id").to_owned() };
     let failed = |err: kube_client::ApiError| ApiError::from_kube("Failed to look up the contract", &err);
@@ -134,12 +138,13 @@ struct BindMeta {
 /// names an existing contract of the caller that is to move here.
 pub async fn bind(
     State(app): State<Arc<App>>,
+    method: Method,
     headers: HeaderMap,
     RawQuery(raw): RawQuery,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Result<Response, ApiError> {
     let query = Query::parse(raw.as_deref());
-    let session = access::caller(&app, &headers, &query).await?;
+    let session = access::caller(&app, &method, &headers, &query).await?;
     let body = body.map_err(|_| {
         let details = format!("the body must not be larger than {MAX_BODY} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, "Request body too large", details)

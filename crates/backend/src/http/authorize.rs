@@ -200,16 +200,21 @@ async fn arrival(
     }
     let error = query.get("error");
     if !error.is_empty() {
-        let description = query.get("error_description");
+        let mut description = query.get("error_description").to_owned();
         tracing::info!(error, "the issuer refused the login");
+        if error == "invalid_scope" {
+            description = unknown_scope(app, &description);
+        }
         *outcome = LoginOutcome::Denied;
         let client = if request.is_cli() { Some(target) } else { waiting(&target) };
         let Some(client) = client else {
             return Err(bad(if description.is_empty() { error.to_owned() } else { format!("{error}: {description}") }));
         };
         let sid = request.session_id.as_str();
-        let url =
-            redirect::with_query(&client, &[("error", error), ("error_description", description), ("session_id", sid)]);
+        let url = redirect::with_query(
+            &client,
+            &[("error", error), ("error_description", &description), ("session_id", sid)],
+        );
         return Ok(found(&url, &[forget]));
     }
     let code = query.get("code");
@@ -244,6 +249,17 @@ async fn arrival(
     }
     *outcome = LoginOutcome::Ok;
     Ok(found(&url, &[cookie, forget]))
+}
+
+/// Nobody can log in before the provider asks for less, so that is said with the issuer's words.
+fn unknown_scope(app: &App, description: &str) -> String {
+    let asked = app.relying.scopes();
+    tracing::warn!(%asked, "the login service refuses one of the scopes: leave it out of --oidc-scopes (chart: oidc.scopes)");
+    let start = if description.is_empty() { String::new() } else { format!("{description}; ") };
+    format!(
+        "{start}asked was for the scopes `{asked}`: the provider leaves out those that the login service does not know, with \
+         --oidc-scopes (oidc.scopes in the chart), for instance profile,email"
+    )
 }
 
 /// Cookies hold 4 KiB; beyond that only the groups that the provider knows about travel.

@@ -12,6 +12,7 @@
 pub mod access;
 pub mod api;
 pub mod authorize;
+pub mod certificate;
 pub mod exports;
 pub mod manifests;
 pub mod redeem;

@@ -1,4 +1,4 @@
-//! The listener: HTTP, or HTTPS with the configured certificate.
+//! The listener: HTTP, or HTTPS with the certificate that its files hold.
 //!
 //! In: an address, routes, a token that ends it. Out: the bound address; then requests are served until the token is
 //! cancelled and those under way are answered, or cut when they take too long. Called by [`crate::run`].
@@ -10,16 +10,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::Listener;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::ExposeSecret as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::TlsPem;
+use super::certificate::Certificate;
+use crate::config::TlsFiles;
 
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -39,32 +37,40 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Tls>,
     /// Where it listens.
     pub address: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Tls {
+    config: Arc<rustls::ServerConfig>,
+    certificate: Arc<Certificate>,
+    look: Duration,
+}
+
+impl Tls {
+    async fn read(files: &TlsFiles) -> Result<Self, ListenError> {
+        let certificate = Arc::new(Certificate::read(files).await.map_err(ListenError::Tls)?);
+        let builder = rustls::ServerConfig::builder().with_no_client_auth();
+        let mut config = builder.with_cert_resolver(certificate.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), certificate, look: files.look })
+    }
 }
 
 /// Binds the address.
 ///
 /// # Errors
 /// [`ListenError`].
-pub async fn bind(address: SocketAddr, tls: Option<&TlsPem>) -> Result<Bound, ListenError> {
-    let tls = tls.map(tls_config).transpose()?;
+pub async fn bind(address: SocketAddr, tls: Option<&TlsFiles>) -> Result<Bound, ListenError> {
+    let tls = match tls {
+        Some(files) => Some(Tls::read(files).await?),
+        None => None,
+    };
     let listener = program::listen::listen(address).await.map_err(|err| ListenError::Bind(address, err))?;
     let address = listener.local_addr().map_err(|err| ListenError::Bind(address, err))?;
     Ok(Bound { listener, tls, address })
-}
-
-fn tls_config(pem: &TlsPem) -> Result<Arc<rustls::ServerConfig>, ListenError> {
-    let bad = |err: &dyn std::fmt::Display| ListenError::Tls(err.to_string());
-    let chain = CertificateDer::pem_slice_iter(pem.certificate.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|err| bad(&err))?;
-    let key = PrivateKeyDer::from_pem_slice(pem.key.expose_secret().as_bytes()).map_err(|err| bad(&err))?;
-    let mut config =
-        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(|err| bad(&err))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// Serves until cancelled; then requests under way have the time `drain`.
@@ -80,7 +86,9 @@ pub async fn serve(bound: Bound, router: Router, drain: Duration, stop: Cancella
     let serving = async {
         match bound.tls {
             None => axum::serve(bound.listener, router).with_graceful_shutdown(graceful).await,
-            Some(config) => {
+            Some(Tls { config, certificate, look }) => {
+                let following = stop.clone();
+                tokio::spawn(async move { certificate.follow(look, following).await });
                 let acceptor = TlsAcceptor::from(config);
                 let listener = TlsListener::start(bound.listener, acceptor, bound.address, stop.clone());
                 axum::serve(listener, router).with_graceful_shutdown(graceful).await

@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use url::Url;
 
+/// Scopes beside `openid`, separated by commas, where nothing else is said.
+pub const SCOPES: &str = "profile,email,groups";
+
 /// How this service is registered with the issuer.
 #[derive(Clone, Debug)]
 pub struct OidcConfig {
@@ -41,7 +44,7 @@ pub struct OidcConfig {
     pub allowed_groups: Vec<String>,
     /// Subjects that may bind (they get the ClusterRole `kube-bind-oidc-user`).
     pub allowed_users: Vec<String>,
-    /// Scopes beside `openid`.
+    /// Scopes beside `openid`; some issuers refuse a login that asks for one that they do not know.
     pub scopes: Vec<String>,
 }
 
@@ -55,7 +58,7 @@ impl Default for OidcConfig {
             callback_url: None,
             allowed_groups: Vec::new(),
             allowed_users: Vec::new(),
-            scopes: ["profile", "email", "groups"].map(str::to_owned).to_vec(),
+            scopes: SCOPES.split(',').map(str::to_owned).collect(),
         }
     }
 }
@@ -224,6 +227,17 @@ impl RelyingParty {
         self.issuer.as_str()
     }
 
+    /// What a login asks for, as it stands in the URL.
+    #[must_use]
+    pub fn scopes(&self) -> String {
+        std::iter::once("openid").chain(self.further()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The scopes beside `openid`, which is always asked for.
+    fn further(&self) -> impl Iterator<Item = &str> {
+        self.config.scopes.iter().map(String::as_str).filter(|scope| !scope.is_empty() && *scope != "openid")
+    }
+
     /// Whether the configuration names this group.
     #[must_use]
     pub fn knows_group(&self, group: &str) -> bool {
@@ -269,8 +283,8 @@ impl RelyingParty {
         let mut request = client
             .authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || CsrfToken::new(state), Nonce::new_random)
             .set_pkce_challenge(challenge);
-        for scope in &self.config.scopes {
-            request = request.add_scope(Scope::new(scope.clone()));
+        for scope in self.further() {
+            request = request.add_scope(Scope::new(scope.to_owned()));
         }
         let (url, _, nonce) = request.url();
         Ok(Departure { url, nonce: nonce.secret().clone(), verifier: verifier.secret().clone() })

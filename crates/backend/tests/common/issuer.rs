@@ -92,6 +92,19 @@ impl Issuer {
         Self { url, shared }
     }
 
+    /// An issuer that knows only these scopes refuses what asks for another, before anybody logs in (RFC 6749, 4.1.2.1);
+    /// returns where it sends the browser then.
+    pub fn refuse_scopes(&self, authorization: &Url, known: &[&str]) -> Option<Url> {
+        let asked = param(authorization, "scope");
+        let foreign = asked.split(' ').find(|scope| !known.contains(scope))?;
+        let mut back = Url::parse(&param(authorization, "redirect_uri")).unwrap();
+        back.query_pairs_mut()
+            .append_pair("error", "invalid_scope")
+            .append_pair("error_description", &format!("unknown scope {foreign}"))
+            .append_pair("state", &param(authorization, "state"));
+        Some(back)
+    }
+
     /// The person logs in and agrees; returns where the issuer sends the browser.
     pub fn consent(&self, authorization: &Url, subject: &str, twist: Twist) -> Url {
         assert!(authorization.as_str().starts_with(&format!("{}/authorize?", self.url)), "{authorization}");

@@ -36,6 +36,11 @@ pub struct Set {
 }
 
 pub async fn set() -> Set {
+    set_with(OidcConfig::default()).await
+}
+
+/// As [`set`], with what is told of the issuer beside its URL and our registration.
+pub async fn set_with(oidc: OidcConfig) -> Set {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let api = FakeApi::with_offering();
     let issuer = Issuer::start().await;
@@ -55,7 +60,7 @@ pub async fn set() -> Set {
             issuer_url: issuer.url.clone(),
             client_id: "backend".into(),
             client_secret: Some("secret".into()),
-            ..OidcConfig::default()
+            ..oidc
         })
         .unwrap(),
         sealer: Sealer::new(&[42; 32]).unwrap(),
@@ -156,11 +161,17 @@ impl Browser {
 
     /// As [`Browser::log_in`], but stops before the callback and returns its URL.
     pub async fn reach_callback(&mut self, set: &Set, start: &str, subject: &str, twist: Twist) -> Url {
+        let there = self.reach_issuer(set, start).await;
+        set.issuer.consent(&there, subject, twist)
+    }
+
+    /// Follows the way to the issuer; returns the authorization URL.
+    pub async fn reach_issuer(&mut self, set: &Set, start: &str) -> Url {
         let mut next = Url::parse(BASE).unwrap().join(start).unwrap();
         while next.origin() == Url::parse(BASE).unwrap().origin() {
             next = self.get(&set.router, next.as_str()).await.location();
         }
-        set.issuer.consent(&next, subject, twist)
+        next
     }
 }
 

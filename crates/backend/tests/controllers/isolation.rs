@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::provider::{Consumer, Provider, apply, eventually, of, resource};
 
 /// Whether other tests are consumers of the same API server; says that the test is skipped then.
-fn is_shared() -> bool {
+pub fn is_shared() -> bool {
     let shared = std::env::var_os("KUBE_BIND_TEST_KUBECONFIG").is_some();
     if shared {
         println!("skipped: other tests are consumers of the same API server");

@@ -7,5 +7,7 @@
 mod again;
 mod bind;
 mod isolation;
+mod lacking;
+mod moving;
 mod orphans;
 mod provider;

@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
+use backend::release::{self, Released};
 use contract::rbac;
-use kube_bind_api::{APIServiceExport, APIServiceExportRequest, APIServiceNamespace, GroupResource, Isolation};
+use kube_bind_api::{
+    APIServiceExport, APIServiceExportRequest, APIServiceNamespace, ClusterBinding, GroupResource, Isolation,
+};
 use kube_client::{ObjectKey, Resource, Subresource};
 use serde_json::{Value, json};
 
@@ -126,4 +129,79 @@ async fn what_an_ended_export_has_left_outlives_what_ends_after_it() {
     for namespace in [&mapped, &team] {
         stands(&provider, &kind, namespace).await;
     }
+}
+
+/// A consumer with an object in its contract namespace, whose kind is not labelled any more.
+async fn lodging(provider: &Provider) -> Consumer {
+    let alice = provider.contract("alice", "uid-a").await;
+    alice.request(provider, "widgets").await;
+    assert_eq!(alice.phase(provider).await["phase"], "Succeeded");
+    let kind = provider.widgets();
+    eventually("granted", || async { (alice.list_code(&kind, Some(&alice.namespace)).await == 200).then_some(()) })
+        .await;
+    apply(&alice.api, &kind, &alice.namespace, &json!({"metadata": {"name": "kept"}, "spec": {}})).await;
+    let patch = json!({"metadata": {"labels": {"kube-bind.io/exported": null}}});
+    let crd = ObjectKey::cluster(&provider.kind().crd_name());
+    provider.admin.merge_patch(&crds(), &crd, Subresource::Main, &patch, MANAGER).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    alice
+}
+
+/// The last export ends, and what it has left stands.
+async fn ends(provider: &Provider, consumer: &Consumer) {
+    unbind(consumer, &provider.name()).await;
+    let account = ObjectKey::new(&consumer.namespace, "kube-binder");
+    let accounts = resource("", "serviceaccounts", "ServiceAccount");
+    eventually("the contract ends", || async {
+        provider.admin.get_opt(&accounts, &account).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    stands(provider, &provider.widgets(), &consumer.namespace).await;
+}
+
+/// Neither when the contract ends, nor when the provider has revoked it since and somebody who logged in again declines.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_contract_namespace_is_given_back_to_nobody() {
+    let provider = Provider::start(Isolation::Namespaced).await;
+    let alice = lodging(&provider).await;
+    ends(&provider, &alice).await;
+    // What `kubectl bind provider revoke` does.
+    let key = ObjectKey::new(&alice.namespace, "cluster");
+    let binding = provider.admin.get(&of::<ClusterBinding>(), &key).await.unwrap();
+    let uid = binding["metadata"]["uid"].as_str().unwrap();
+    provider.admin.delete(&of::<ClusterBinding>(), &key, uid).await.unwrap();
+    let again = provider.contract("alice", "uid-a").await;
+    assert_eq!(again.namespace, alice.namespace);
+    let backend = provider.backend().await;
+    assert_eq!(release::release(&backend, &again.namespace, &again.token).await.unwrap(), Released::Kept);
+    stands(&provider, &provider.widgets(), &again.namespace).await;
+}
+
+/// A contract of a release that did not note which kinds lie in its namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_contract_namespace_stays_where_its_kinds_are_not_noted() {
+    let provider = Provider::start(Isolation::Namespaced).await;
+    let alice = lodging(&provider).await;
+    let kind = resource("", "namespaces", "Namespace");
+    let patch = json!({"metadata": {"annotations": {"backend.kube-bind.io/exported-kinds": null}}});
+    let key = ObjectKey::cluster(&alice.namespace);
+    provider.admin.merge_patch(&kind, &key, Subresource::Main, &patch, MANAGER).await.unwrap();
+    provider.granted(false).await;
+    ends(&provider, &alice).await;
+}
+
+/// Whoever deletes the contract namespace itself means everything in it, and nothing holds it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_namespace_that_somebody_deletes_goes_with_what_lies_in_it() {
+    let provider = Provider::start(Isolation::Namespaced).await;
+    let alice = lodging(&provider).await;
+    let live = namespace(&provider, &alice.namespace).await.unwrap();
+    let (kind, key) = (resource("", "namespaces", "Namespace"), ObjectKey::cluster(&alice.namespace));
+    provider.admin.delete(&kind, &key, live["metadata"]["uid"].as_str().unwrap()).await.unwrap();
+    let path = ObjectKey::new(&alice.namespace, &provider.name());
+    eventually("the export is let go of", || async {
+        provider.admin.get_opt(&of::<APIServiceExport>(), &path).await.unwrap().is_none().then_some(())
+    })
+    .await;
 }

@@ -14,6 +14,7 @@ use kube_bind_api::{
 };
 use kube_client::{Api, FieldManager, ListQuery, ObjectKey, Resource, Subresource, connect};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const MANAGER: FieldManager = FieldManager("test");
@@ -25,6 +26,7 @@ pub struct Provider {
     pub backend: String,
     pub issuing: Issuing,
     pub stop: CancellationToken,
+    pub running: Option<(CancellationToken, JoinHandle<()>)>,
     pub _embedded: Option<controlplane::ControlPlane>,
     pub suffix: String,
     pub scope: &'static str,
@@ -124,6 +126,7 @@ impl Provider {
             server,
             ca: String::from_utf8(ca).unwrap(),
             stop: CancellationToken::new(),
+            running: None,
             _embedded: embedded,
             suffix,
             scope,
@@ -134,17 +137,55 @@ impl Provider {
         provider.install().await;
         let token = provider.token("kube-bind", "backend").await;
         provider.backend = provider.kubeconfig(&token, "default");
+        provider.start_backend();
+        provider
+    }
+
+    pub fn start_backend(&mut self) {
         let config = Config {
-            kube: KubeSource::Text(provider.backend.clone()),
+            kube: KubeSource::Text(self.backend.clone()),
             listen: ([127, 0, 0, 1], 0).into(),
-            namespace_prefix: provider.issuing.namespace_prefix.clone(),
-            isolation,
-            external_address: Some(provider.server.clone()),
+            namespace_prefix: self.issuing.namespace_prefix.clone(),
+            isolation: self.issuing.isolation,
+            external_address: Some(self.server.clone()),
             ..Config::default()
         };
-        let stop = provider.stop.clone();
-        tokio::spawn(async move { backend::run(config, stop, None).await.unwrap() });
-        provider
+        let stop = self.stop.child_token();
+        let end = stop.clone();
+        let task = tokio::spawn(async move { backend::run(config, stop, None).await.unwrap() });
+        self.running = Some((end, task));
+    }
+
+    pub async fn stop_backend(&mut self) {
+        if let Some((end, task)) = self.running.take() {
+            end.cancel();
+            task.await.unwrap();
+        }
+    }
+
+    /// The backend's own connection, without its controllers.
+    pub async fn backend(&self) -> Api {
+        Api::new(connect::from_kubeconfig(&self.backend, None).await.unwrap().client, "provider")
+    }
+
+    /// Somebody with a login.
+    pub fn person(&self, subject: &str) -> Person {
+        let subject = format!("{subject}-{}", self.suffix);
+        Person { issuer: "https://issuer".into(), subject: subject.clone(), groups: vec![], display: subject }
+    }
+
+    /// The exported kind is granted to the backend, or not any more.
+    pub async fn granted(&self, granted: bool) {
+        let roles = resource(rbac::RBAC_GROUP, "clusterroles", "ClusterRole");
+        let key = ObjectKey::cluster(rbac::backend::OFFERS);
+        let mut rules = self.admin.get(&roles, &key).await.unwrap()["rules"].clone();
+        let list = rules.as_array_mut().unwrap();
+        list.retain(|rule| rule["apiGroups"][0] != self.kind().group.as_str());
+        if granted {
+            list.push(serde_json::to_value(rbac::backend::offer_rule(&self.kind())).unwrap());
+        }
+        let patch = json!([{"op": "replace", "path": "/rules", "value": rules}]);
+        self.admin.json_patch(&roles, &key, Subresource::Main, &patch, MANAGER).await.unwrap();
     }
 
     pub async fn install(&self) {
@@ -277,10 +318,7 @@ impl Provider {
 
     /// What a bind gives: the contract and the consumer's own connection.
     pub async fn contract(&self, subject: &str, cluster: &str) -> Consumer {
-        let backend = Api::new(connect::from_kubeconfig(&self.backend, None).await.unwrap().client, "provider");
-        let subject = format!("{subject}-{}", self.suffix);
-        let person =
-            Person { issuer: "https://issuer".into(), subject: subject.clone(), groups: vec![], display: subject };
+        let (backend, person) = (self.backend().await, self.person(subject));
         let made = contracts::ensure(&backend, &self.issuing, &person, cluster, "").await.unwrap();
         let mut kubeconfig: Value = serde_saphyr::from_str(std::str::from_utf8(&made.kubeconfig).unwrap()).unwrap();
         if self.ca.is_empty() {
@@ -288,13 +326,15 @@ impl Provider {
         }
         let connection = connect::from_kubeconfig(&kubeconfig.to_string(), None).await.unwrap();
         assert_eq!(connection.namespace, made.namespace);
-        Consumer { api: Api::new(connection.client, "provider"), namespace: made.namespace }
+        let token = kubeconfig["users"][0]["user"]["token"].as_str().unwrap().to_owned();
+        Consumer { api: Api::new(connection.client, "provider"), namespace: made.namespace, token }
     }
 }
 
 pub struct Consumer {
     pub api: Api,
     pub namespace: String,
+    pub token: String,
 }
 
 impl Consumer {

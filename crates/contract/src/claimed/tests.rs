@@ -86,10 +86,27 @@ fn lines(outcome: &Outcome) -> Vec<String> {
 }
 
 #[test]
+fn what_only_the_provider_makes_is_read_while_it_is_there_and_judged() {
+    let mut world = World::new(by_token("Provider"), &["root-password"]);
+    let before = world.run();
+    assert_eq!(before.entries.len(), 1, "so that the agent knows the name");
+    assert_eq!(before.grants, Grants::default(), "it may come as the operator's own");
+    world = world.secret("root-password", "s", json!({"labels": {"kube-bind.io/owner": "provider"}}));
+    let there = world.run();
+    assert_eq!(there.grants.read.len(), 1);
+    world.secrets.clear();
+    world.previous = there.entries;
+    world.fresh = true;
+    let gone = world.run();
+    assert_eq!(gone.entries[0].deleted, Some(true));
+    assert_eq!(gone.grants, Grants::default(), "whatever takes the name next may be the operator's own");
+}
+
+#[test]
 fn a_claimed_object_is_born_lives_and_goes() {
     let mut world = World::new(by_token("Provider"), &["a"]);
     let outcome = world.run();
-    assert_eq!(lines(&outcome), ["a Some(Provider) - - None"], "granted, may be created");
+    assert_eq!(lines(&outcome), ["a Some(Provider) - - None"], "may be created");
     world.previous = outcome.entries;
 
     let mut world = world.secret("a", "u1", owned("uid-a"));

@@ -15,6 +15,7 @@ use std::time::Duration;
 use apimachinery::status::StatusError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -119,7 +120,13 @@ impl ControlPlane {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(options: Options) -> Result<Self, StartError> {
+    #[inline(never)]
+    pub fn start(options: Options) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here: what is not is compiled anew in every crate that awaits it.
+        Box::pin(Self::starting(options))
+    }
+
+    async fn starting(options: Options) -> Result<Self, StartError> {
         let data = options.data_dir.as_deref().map(DataDir::open).transpose()?;
         let log: Box<dyn Log> = match &data {
             Some(data) => Box::new(SqliteLog::open(&data.path().join("store.db"))?),

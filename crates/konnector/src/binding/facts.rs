@@ -26,6 +26,27 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    fn new(severity: Severity, reason: &str, message: &str) -> Self {
+        Self { severity, reason: reason.to_owned(), message: message.to_owned() }
+    }
+
+    /// Does not work.
+    pub fn error(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Error, reason, message)
+    }
+
+    /// Somebody should look.
+    pub fn warning(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Warning, reason, message)
+    }
+
+    /// Will come by itself.
+    pub fn info(reason: &str, message: &str) -> Self {
+        Self::new(Severity::Info, reason, message)
+    }
+}
+
 /// All that one pass has found out. A field that is a `Problem` is well when it is `None`.
 #[derive(Clone, Debug)]
 pub struct Facts {

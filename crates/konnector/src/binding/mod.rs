@@ -8,6 +8,7 @@
 mod crd;
 mod facts;
 mod remote;
+mod standing;
 mod state;
 mod unbind;
 
@@ -17,16 +18,19 @@ use apimachinery::schema::Structural;
 use contract::{Claim, Consent, Mapping, Strategy};
 use kube_bind_api::{
     APIServiceBinding, APIServiceExport, BindingPhase, BoundResource, BoundSchema, ExportedResource, GroupResource,
-    Severity,
     constants::{ANNOTATION_SCHEMA_REVISION, FINALIZER, reason},
 };
 use kube_client::{ApiError, Class, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 
-use self::state::RunningKind;
 pub use self::{
     facts::{Facts, Problem, write_status},
     state::BindingState,
+    unbind::let_go_with_crds,
+};
+use self::{
+    standing::{WITH_ITS_CRD, freeze, heed, let_go, unfreeze},
+    state::{RunningClaims, RunningKind},
 };
 use crate::{
     claims::ClaimSync,
@@ -43,11 +47,11 @@ const SOON: Duration = Duration::from_secs(5);
 /// How often a binding that is well is looked at for trouble that brings no event (watches that fail).
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// How soon to look again while objects go with their CRD.
+pub const GOING: Duration = Duration::from_secs(2);
+
 /// A step that fails this many times in a row is told in the status; before, it may be an accident of the moment.
 const TELL_AFTER: u32 = 3;
-
-/// Of a kind whose CRD is being deleted: its objects go, their copies stay.
-const WITH_ITS_CRD: Standing = Standing { frozen: false, teardown: Teardown::Kind };
 
 /// The uid of a binding.
 fn uid_of(binding: &APIServiceBinding) -> &str {
@@ -58,11 +62,11 @@ fn uid_of(binding: &APIServiceBinding) -> &str {
 pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
     let consumer = &provider.consumer;
     let Some(entry) = consumer.bindings.store().get(&ObjectKey::cluster(name)) else {
-        provider.bindings.lock().remove(name);
+        provider.forget(name);
         return Outcome::Done;
     };
     if !provider.is_mine(&entry.summary) {
-        provider.bindings.lock().remove(name);
+        provider.forget(name);
         return Outcome::Done;
     }
     let binding: APIServiceBinding = match serde_json::from_value((*entry.summary).clone()) {
@@ -86,8 +90,15 @@ pub async fn reconcile(provider: &Arc<Provider>, name: &str) -> Outcome {
             Err(error) => again(name, &error),
         };
     }
+    let runs = |crd: &str| provider.bindings.lock().get(name).is_some_and(|state| state.kinds.contains_key(crd));
+    let going = let_go_with_crds(consumer, name, runs).await;
     let mut facts = Facts::from_previous(&binding);
-    let passed = pass(provider, name, &binding, &mut facts).await;
+    let passed = match (going, pass(provider, name, &binding, &mut facts).await) {
+        (Err(error), Ok(_)) => Err(error),
+        // Nothing tells that they are gone.
+        (Ok(true), Ok(Outcome::Done)) => Ok(Outcome::After(GOING)),
+        (_, passed) => passed,
+    };
     let failed = {
         let mut bindings = provider.bindings.lock();
         let state = bindings.entry(name.to_owned()).or_default();
@@ -130,8 +141,9 @@ async fn pass(
     facts.secret = None;
     facts.pretty_name = provider.pretty_name().or(facts.pretty_name.take());
     facts.heartbeat = provider.heartbeat_error();
-    // Takes no provider, so it does not wait for one.
+    // These take no provider, so they do not wait for one.
     let_go(provider, name);
+    heed(provider, name, binding);
     match provider.link() {
         Link::Up => {}
         Link::Connecting => {
@@ -178,6 +190,7 @@ async fn pass(
     let export: APIServiceExport = match serde_json::from_value((*export_raw).clone()) {
         Ok(export) => export,
         Err(error) => {
+            unfreeze(provider, name, &[]);
             facts.stop(
                 BindingPhase::Failed,
                 Problem::error(
@@ -218,6 +231,7 @@ async fn connected(
     let readable: Arc<Vec<Claim>> = Arc::new(consent.decisions.iter().map(|d| d.claim.clone()).collect());
 
     let mut wait = None;
+    let mut terminating = Vec::new();
     let mut crds: Vec<(String, Value)> = Vec::new();
     let mut wanted: BTreeMap<String, KindPlan> = BTreeMap::new();
     let mut bound = Vec::new();
@@ -236,10 +250,16 @@ async fn connected(
                 facts.schema = Some(problem);
                 wait = Some(SOON);
             }
+            KindStep::Terminating { crd_name, problem } => {
+                facts.schema = Some(problem);
+                wait = Some(SOON);
+                terminating.push(crd_name);
+            }
             KindStep::Refused(problem) => {
                 facts.schema = Some(problem.clone());
                 facts.stop(BindingPhase::Failed, problem);
-                // What ran before goes on: a refused update does not take away what works.
+                // A refused update does not take away what works.
+                unfreeze(provider, name, &terminating);
                 remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
                 return Ok(Outcome::After(RECHECK));
             }
@@ -252,18 +272,20 @@ async fn connected(
     if let Some(wait) = wait {
         let problem = facts.schema.clone().unwrap_or_else(|| Problem::info("Pending", "waiting for the API"));
         facts.stop(BindingPhase::Pending, problem);
+        unfreeze(provider, name, &terminating);
         remote::report(provider, name, export_raw, &consent, facts, &crds).await?;
         return Ok(Outcome::After(wait));
     }
     facts.schema = None;
     run_syncs(provider, name, binding, wanted, &consent, readable);
-    facts.watch_trouble = watch_trouble(provider, name).or_else(|| provider.trouble());
+    let trouble = watch_trouble(provider, name).or_else(|| provider.trouble());
+    facts.watch_trouble = trouble.clone().or_else(|| claims_trouble(provider, name));
     let synced = provider.bindings.lock().get(name).is_some_and(|s| s.kinds.values().all(|k| k.sync.objects_synced()));
     let outcome = if synced {
         facts.connected = None;
         facts.phase = BindingPhase::Connected;
         Outcome::After(RECHECK)
-    } else if let Some(trouble) = &facts.watch_trouble {
+    } else if let Some(trouble) = trouble {
         let message = format!("the bound kind cannot be watched: {trouble}; tried again by itself");
         facts.stop(BindingPhase::Pending, Problem::error(reasons::WATCH_FAILED, &message));
         Outcome::After(SOON)
@@ -281,6 +303,11 @@ fn watch_trouble(provider: &Arc<Provider>, name: &str) -> Option<String> {
     bindings.get(name)?.kinds.values().find_map(|running| running.sync.trouble())
 }
 
+/// Trouble of the watches of a binding's claims, in words.
+fn claims_trouble(provider: &Arc<Provider>, name: &str) -> Option<String> {
+    provider.bindings.lock().get(name)?.claims.as_ref()?.sync.trouble()
+}
+
 /// What is needed to start a sync.
 struct KindPlan {
     fingerprint: String,
@@ -294,6 +321,7 @@ struct KindPlan {
 enum KindStep {
     Ready { crd_name: String, crd: Value, plan: Box<KindPlan>, bound: BoundResource },
     Wait(Problem),
+    Terminating { crd_name: String, problem: Problem },
     Refused(Problem),
 }
 
@@ -356,13 +384,14 @@ async fn bind_kind(
             if let Some(running) = provider.bindings.lock().get(name).and_then(|s| s.kinds.get(&schema_name)) {
                 running.sync.set_standing(WITH_ITS_CRD);
             }
-            return Ok(KindStep::Wait(Problem::warning(
+            let problem = Problem::warning(
                 "CustomResourceDefinitionTerminating",
                 &format!(
                     "the CustomResourceDefinition {schema_name} is being deleted in this cluster; its objects stay at \
                      the provider, and the API comes back when it is gone"
                 ),
-            )));
+            );
+            return Ok(KindStep::Terminating { crd_name: schema_name, problem });
         }
     };
     provider.bindings.lock().entry(name.to_owned()).or_default().crds.insert(schema_name.clone(), written);
@@ -443,7 +472,8 @@ fn run_syncs(
     let mut bindings = provider.bindings.lock();
     let state = bindings.entry(name.to_owned()).or_default();
     state.kinds.retain(|crd, running| wanted.get(crd).is_some_and(|plan| plan.fingerprint == running.fingerprint));
-    let claim_sync = state.claims.get_or_insert_with(|| ClaimSync::start(provider, name, uid_of(binding))).clone();
+    let start = || RunningClaims::new(provider, name, ClaimSync::start(provider, name, uid_of(binding)));
+    let claim_sync = state.claims.get_or_insert_with(start).sync.clone();
     claim_sync.prepare(consent, claims.clone());
     for (crd, plan) in wanted {
         let standing = Standing { frozen: false, teardown: plan.teardown };
@@ -484,7 +514,8 @@ async fn resume_for_deletion(
     name: &str,
     binding: &APIServiceBinding,
 ) -> Result<bool, ApiError> {
-    if !provider.synced() || provider.cluster_binding().is_none() {
+    let ours = provider.cluster_binding().is_some_and(|known| pin::holds(&known, &provider.consumer.uid));
+    if !provider.synced() || !ours {
         return Ok(false);
     }
     if provider.bindings.lock().get(name).is_some_and(|state| state.claims.is_some()) {
@@ -507,36 +538,6 @@ async fn resume_for_deletion(
     Ok(true)
 }
 
-/// Stops all movement under a binding without stopping its watches.
-fn freeze(provider: &Arc<Provider>, name: &str) {
-    if let Some(state) = provider.bindings.lock().get(name) {
-        for (crd, running) in &state.kinds {
-            let standing = match is_deleted(provider, crd) {
-                true => WITH_ITS_CRD,
-                false => Standing { frozen: true, teardown: Teardown::None },
-            };
-            running.sync.set_standing(standing);
-        }
-        if let Some(claims) = &state.claims {
-            claims.freeze(true);
-        }
-    }
-}
-
-/// Lets objects go with their CRD where somebody deletes that. Their copies stay at the provider.
-fn let_go(provider: &Arc<Provider>, name: &str) {
-    if let Some(state) = provider.bindings.lock().get(name) {
-        for (_, running) in state.kinds.iter().filter(|(crd, _)| is_deleted(provider, crd)) {
-            running.sync.set_standing(WITH_ITS_CRD);
-        }
-    }
-}
-
-/// Whether a CRD is being deleted in the consumer cluster.
-fn is_deleted(provider: &Provider, crd: &str) -> bool {
-    provider.consumer.crds.store().get(&ObjectKey::cluster(crd)).is_some_and(|known| known.summary.deleting)
-}
-
 /// Unbinds without a provider: the credential is gone or unusable.
 pub async fn unbind_alone(consumer: &Arc<crate::consumer::Consumer>, raw: &Arc<Value>) -> Result<Outcome, ApiError> {
     match serde_json::from_value::<APIServiceBinding>((**raw).clone()) {
@@ -545,26 +546,5 @@ pub async fn unbind_alone(consumer: &Arc<crate::consumer::Consumer>, raw: &Arc<V
             tracing::warn!(%error, "the binding cannot be read");
             Ok(Outcome::Done)
         }
-    }
-}
-
-impl Problem {
-    fn new(severity: Severity, reason: &str, message: &str) -> Self {
-        Self { severity, reason: reason.to_owned(), message: message.to_owned() }
-    }
-
-    /// Does not work.
-    pub fn error(reason: &str, message: &str) -> Self {
-        Self::new(Severity::Error, reason, message)
-    }
-
-    /// Somebody should look.
-    pub fn warning(reason: &str, message: &str) -> Self {
-        Self::new(Severity::Warning, reason, message)
-    }
-
-    /// Will come by itself.
-    pub fn info(reason: &str, message: &str) -> Self {
-        Self::new(Severity::Info, reason, message)
     }
 }

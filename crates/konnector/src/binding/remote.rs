@@ -66,10 +66,8 @@ async fn report_export(
 ) -> Result<(), ApiError> {
     let now = Timestamp::now();
     let old: APIServiceExportStatus = serde_json::from_value(export["status"].clone()).unwrap_or_default();
-    let mut list = old.conditions.clone();
-    mark(&mut list, condition::CONNECTED, facts.connected.as_ref(), now);
-    mark(&mut list, condition::CONSUMER_IN_SYNC, facts.schema.as_ref(), now);
-    let new = APIServiceExportStatus { permission_claims: consent.report(), conditions: list };
+    let conditions = conditions_of(&old.conditions, facts, now);
+    let new = APIServiceExportStatus { permission_claims: consent.report(), conditions };
     if new == old {
         return Ok(());
     }
@@ -80,6 +78,16 @@ async fn report_export(
     });
     let key = ObjectKey::new(&provider.contract_namespace, name);
     provider.api.merge_patch(&resources::exports(), &key, Subresource::Status, &patch, MANAGER).await.map(|_| ())
+}
+
+/// An export's conditions with what one pass has found out. Before that is anything, after a restart, what was said stays.
+fn conditions_of(old: &[Condition], facts: &Facts, now: Timestamp) -> Vec<Condition> {
+    let mut list = old.to_vec();
+    if !facts.silent {
+        mark(&mut list, condition::CONNECTED, facts.connected.as_ref(), now);
+    }
+    mark(&mut list, condition::CONSUMER_IN_SYNC, facts.schema.as_ref(), now);
+    list
 }
 
 async fn report_schema(provider: &Provider, name: &str, crd: &Value) -> Result<(), ApiError> {
@@ -117,4 +125,36 @@ fn mark(list: &mut Vec<Condition>, type_: &str, problem: Option<&Problem>, now: 
         None => conditions::mark_true(list, type_, now),
         Some(p) => conditions::mark_false(list, type_, p.severity, &p.reason, &p.message, now),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use kube_bind_api::{APIServiceBinding, APIServiceBindingStatus, BindingPhase};
+
+    use super::*;
+
+    #[test]
+    fn an_agent_that_starts_again_says_nothing_until_it_knows() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let connecting = || Problem::info("Connecting", "reading the objects of the bound kind");
+        // The first time the provider is told that it has begun.
+        let mut first = Facts::from_previous(&APIServiceBinding::default());
+        first.not_yet(connecting());
+        let begun = conditions_of(&[], &first, at(1));
+        assert!(conditions::get(&begun, condition::CONNECTED).is_some_and(|c| c.status == "False"));
+        first.silent = false;
+        first.connected = None;
+        let well = conditions_of(&begun, &first, at(2));
+        assert!(conditions::is_true(&well, condition::CONNECTED));
+        // A restart.
+        let status = APIServiceBindingStatus { phase: Some(BindingPhase::Connected), ..Default::default() };
+        let binding = APIServiceBinding { status: Some(status), ..APIServiceBinding::default() };
+        let mut again = Facts::from_previous(&binding);
+        again.not_yet(connecting());
+        assert_eq!(conditions_of(&well, &again, at(3)), well);
+        let mut ill = Facts::from_previous(&binding);
+        ill.stop(BindingPhase::Failed, Problem::error("X", "ill"));
+        let told = conditions_of(&well, &ill, at(4));
+        assert!(conditions::get(&told, condition::CONNECTED).is_some_and(|c| c.reason.as_deref() == Some("X")));
+    }
 }

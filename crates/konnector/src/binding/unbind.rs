@@ -11,12 +11,12 @@ use kube_client::{ApiError, Class, ListQuery, ObjectKey, Outcome, Resource};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Facts, Problem, uid_of, write_status};
+use super::{Facts, Problem, TELL_AFTER, freeze, standing::is_deleted, uid_of, write_status};
 use crate::{
     consumer::Consumer,
     events::Subject,
     kind::Standing,
-    provider::{Link, Provider},
+    provider::{Link, Provider, pin},
     resources::{self, MANAGER},
     sync::intent::Teardown,
 };
@@ -28,8 +28,51 @@ const POLL: Duration = Duration::from_secs(2);
 /// gives our finalizer to new objects until then, so none is taken off before.
 const HEARD: Duration = Duration::from_secs(3);
 
-/// One step towards the end of a binding; `provider` is missing when its credential is.
+/// How soon to look again whether the provider answers. Two looks of its heartbeat tell.
+const CONNECTING: Duration = Duration::from_secs(1);
+
+/// One step towards the end of a binding; `provider` is missing when its credential is. What fails again and again stands in
+/// the binding.
 pub async fn unbind(
+    provider: Option<&Arc<Provider>>,
+    consumer: &Arc<Consumer>,
+    binding: &APIServiceBinding,
+    raw: &Arc<Value>,
+) -> Result<Outcome, ApiError> {
+    let done = step(provider, consumer, binding, raw).await;
+    let failed = {
+        let mut failing = consumer.failing.lock();
+        match &done {
+            Err(error) if !error.is_conflict() => {
+                let failed = failing.entry(uid_of(binding).to_owned()).or_default();
+                *failed = failed.saturating_add(1);
+                *failed
+            }
+            _ => {
+                failing.remove(uid_of(binding));
+                0
+            }
+        }
+    };
+    if let Err(error) = &done
+        && failed >= TELL_AFTER
+    {
+        let message = format!("{error}; {}", error.mend());
+        if let Err(error) = tell(consumer, binding, Problem::warning("UnbindingWaits", &message)).await {
+            tracing::warn!(%error, "cannot say why the unbinding waits");
+        }
+    }
+    done
+}
+
+/// Says in the binding what its end waits for.
+async fn tell(consumer: &Consumer, binding: &APIServiceBinding, waiting: Problem) -> Result<(), ApiError> {
+    let mut facts = Facts::from_previous(binding);
+    facts.stop(BindingPhase::Pending, waiting);
+    write_status(&consumer.api, binding, &facts).await
+}
+
+async fn step(
     provider: Option<&Arc<Provider>>,
     consumer: &Arc<Consumer>,
     binding: &APIServiceBinding,
@@ -38,9 +81,13 @@ pub async fn unbind(
     let name = binding.metadata.name.clone().unwrap_or_default();
     if !binding.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER) {
         if let Some(provider) = provider {
-            provider.bindings.lock().remove(&name);
+            provider.forget(&name);
         }
         return Ok(Outcome::Done);
+    }
+    if provider.is_some_and(|provider| provider.link() == Link::Connecting) {
+        // One that answers has to be told, so it is not given up before it was asked.
+        return Ok(Outcome::After(CONNECTING));
     }
     match binding.spec.deletion_policy() {
         DeletionPolicy::Orphan => {
@@ -50,15 +97,13 @@ pub async fn unbind(
         }
         DeletionPolicy::Delete => {
             if let Some(waiting) = delete(provider, consumer, binding, &name).await? {
-                let mut facts = Facts::from_previous(binding);
-                facts.stop(BindingPhase::Pending, waiting);
-                write_status(&consumer.api, binding, &facts).await?;
+                tell(consumer, binding, waiting).await?;
                 return Ok(Outcome::After(POLL));
             }
         }
     }
     if let Some(provider) = provider {
-        provider.bindings.lock().remove(&name);
+        provider.forget(&name);
     }
     if !binding.spec.permission_claims.is_empty() {
         remove_role_bindings(consumer, &name).await?;
@@ -83,7 +128,7 @@ async fn orphan(
 ) -> Result<Option<Duration>, ApiError> {
     if let Some(provider) = provider {
         // Stops the watchers and writers: nothing puts a finalizer back.
-        provider.bindings.lock().remove(name);
+        provider.forget(name);
     }
     let crds = our_crds(consumer, name);
     let born = binding.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(birth::ANNOTATION));
@@ -95,11 +140,17 @@ async fn orphan(
         }
     }
     let mut left = Vec::new();
+    let mut refused = None;
     for crd in crds {
-        if let Some(kind) = served(consumer, &crd).await? {
-            let count = release_all(consumer, &kind).await?;
-            left.push(format!("{count} {kind}"));
+        let Some(kind) = served(consumer, &crd).await? else { continue };
+        match release_all(consumer, &kind, |_| true).await {
+            Ok(count) => left.push(format!("{count} {kind}")),
+            Err(error) if is_one_objects(&error) => refused = refused.or(Some(error)),
+            Err(error) => return Err(error),
         }
+    }
+    if let Some(error) = refused {
+        return Err(error);
     }
     let export = withdraw_export(provider, name).await;
     let mut message = match left.is_empty() {
@@ -136,6 +187,9 @@ async fn delete(
         consumer.events.warn(&subject(binding), "UnbindingWaits", message).await;
         return Ok(Some(Problem::warning("UnbindingWaits", message)));
     };
+    if provider.cluster_binding().is_some_and(|known| !pin::holds(&known, &consumer.uid)) {
+        return Ok(elsewhere(provider, binding, name).await);
+    }
     if !super::resume_for_deletion(provider, name, binding).await? {
         return Ok(Some(Problem::info("Unbinding", "reading the contract at the provider")));
     }
@@ -164,7 +218,7 @@ async fn delete(
     }
     let claims = {
         let bindings = provider.bindings.lock();
-        bindings.get(name).and_then(|state| state.claims.clone())
+        bindings.get(name).and_then(|state| Some(state.claims.as_ref()?.sync.clone()))
     };
     if let Some(claims) = claims {
         let copies = claims.drain().await?;
@@ -181,6 +235,23 @@ async fn delete(
         .note(&subject(binding), "Unbound", "unbound; its objects and copies are deleted on both sides")
         .await;
     Ok(None)
+}
+
+/// The contract is another cluster's, and so is everything at the provider: nothing goes there. `Some` while there is something
+/// here.
+async fn elsewhere(provider: &Arc<Provider>, binding: &APIServiceBinding, name: &str) -> Option<Problem> {
+    freeze(provider, name);
+    let events = &provider.consumer.events;
+    if our_crds(&provider.consumer, name).is_empty() {
+        let message = "unbound; the contract belongs to another cluster, so nothing was deleted at the provider";
+        events.note(&subject(binding), "Unbound", message).await;
+        return None;
+    }
+    let message = "unbinding with deletionPolicy Delete waits: the contract belongs to another cluster, whose objects and \
+                   copies are not this cluster's to delete; to leave everything where it is instead, set \
+                   spec.deletionPolicy to Orphan";
+    events.warn(&subject(binding), "UnbindingWaits", message).await;
+    Some(Problem::warning("UnbindingWaits", message))
 }
 
 /// Without an export there are no rights on the copies, so they cannot be deleted; and a CRD whose deletion has begun does
@@ -230,22 +301,47 @@ fn our_crds(consumer: &Consumer, binding: &str) -> Vec<String> {
 
 /// A served version of a CRD's kind, if it is served at all.
 async fn served(consumer: &Consumer, crd: &str) -> Result<Option<Resource>, ApiError> {
-    let Some(crd) = consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(crd)).await? else { return Ok(None) };
-    let spec = &crd["spec"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let version = spec["versions"].as_array().into_iter().flatten().find(|v| v["served"] == true);
-    Ok(version.map(|version| {
-        Resource::new(
-            &text(&spec["group"]),
-            &text(&version["name"]),
-            &text(&spec["names"]["plural"]),
-            &text(&spec["names"]["kind"]),
-        )
-    }))
+    let live = consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(crd)).await?;
+    Ok(live.and_then(|crd| served_kind(&crd)))
 }
 
-/// Takes our finalizer off every object of a kind; says how many objects there are.
-async fn release_all(consumer: &Consumer, kind: &Resource) -> Result<usize, ApiError> {
+fn served_kind(crd: &Value) -> Option<Resource> {
+    let spec = &crd["spec"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let version = spec["versions"].as_array().into_iter().flatten().find(|v| v["served"] == true)?;
+    let (plural, kind) = (text(&spec["names"]["plural"]), text(&spec["names"]["kind"]));
+    Some(Resource::new(&text(&spec["group"]), &text(&version["name"]), &plural, &kind))
+}
+
+/// Lets objects go with the CRDs of a binding that somebody deletes, where no sync runs (`runs`, by CRD) that does it: after a
+/// restart while the provider is away, or without a credential. Their copies stay at the provider. Says whether there are
+/// such CRDs.
+pub async fn let_go_with_crds(consumer: &Consumer, name: &str, runs: impl Fn(&str) -> bool) -> Result<bool, ApiError> {
+    let ours = our_crds(consumer, name).into_iter();
+    let crds: Vec<String> = ours.filter(|crd| is_deleted(consumer, crd) && !runs(crd)).collect();
+    for crd in &crds {
+        let live = consumer.api.get_opt(&resources::crds(), &ObjectKey::cluster(crd)).await?;
+        // A new one of that name keeps its objects.
+        let live = live.filter(is_going);
+        if let Some(kind) = live.as_ref().and_then(served_kind) {
+            release_all(consumer, &kind, is_going).await?;
+        }
+    }
+    Ok(!crds.is_empty())
+}
+
+fn is_going(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// Whether an error may be that of one object, so that others can be tried.
+fn is_one_objects(error: &ApiError) -> bool {
+    matches!(error.class, Class::Invalid | Class::Forbidden | Class::Server)
+}
+
+/// Takes our finalizer off every object of a kind that is meant; says how many objects of the kind there are. One that cannot
+/// be changed does not hold up the others.
+async fn release_all(consumer: &Consumer, kind: &Resource, meant: fn(&Value) -> bool) -> Result<usize, ApiError> {
     for _ in 0..5 {
         let objects = match consumer.api.list(kind, &ListQuery::default()).await {
             Ok(objects) => objects,
@@ -253,17 +349,26 @@ async fn release_all(consumer: &Consumer, kind: &Resource) -> Result<usize, ApiE
             Err(error) => return Err(error),
         };
         let mut conflict = None;
-        for object in &objects {
+        let (mut refused, mut held) = (None, 0);
+        for object in objects.iter().filter(|object| meant(object)) {
             match consumer.api.remove_finalizer(kind, object, FINALIZER, MANAGER).await {
                 Ok(_) => {}
                 Err(error) if error.is_not_found() => {}
                 Err(error) if error.is_conflict() => conflict = Some(error),
+                Err(error) if is_one_objects(&error) => {
+                    held += 1;
+                    refused = refused.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }
-        match conflict {
-            None => return Ok(objects.len()),
-            Some(error) => tracing::debug!(%error, "read again"),
+        match (conflict, refused) {
+            (None, None) => return Ok(objects.len()),
+            (None, Some(error)) => {
+                let message = format!("{} ({held} of {} objects keep our finalizer)", error.message, objects.len());
+                return Err(ApiError { message, ..error });
+            }
+            (Some(error), _) => tracing::debug!(%error, "read again"),
         }
     }
     Err(ApiError {
@@ -285,8 +390,8 @@ async fn withdraw_export(provider: Option<&Arc<Provider>>, name: &str) -> Result
         return Err(message);
     }
     let key = ObjectKey::new(&provider.contract_namespace, name);
-    let cluster_binding = provider.cluster_binding();
-    if !cluster_binding.is_some_and(|c| crate::provider::pin::holds(&c, &provider.consumer.uid)) {
+    let Some(cluster_binding) = provider.cluster_binding() else { return Err("it has not answered yet".into()) };
+    if !pin::holds(&cluster_binding, &provider.consumer.uid) {
         return Err("the contract belongs to another cluster".into());
     }
     let live = provider.api.get_opt(&resources::exports(), &key).await.map_err(|e| e.to_string())?;

@@ -25,6 +25,8 @@ use super::{ClaimSync, Work, bodies, index::ItemKey, others::Wanted, referrers::
 use crate::{
     events::Subject,
     health::Cluster,
+    kind::TELL_AFTER,
+    reasons,
     resources::{self, MANAGER},
     sync::{
         Side,
@@ -73,9 +75,21 @@ impl ClaimSync {
                 self.tell(key, "CopyRefused", &error.to_string()).await;
                 tracing::warn!(item = %key, binding = %self.binding, %error, "copy refused");
             }
-            // Rights follow a moment after the list or the RoleBinding.
-            Class::Forbidden => tracing::info!(item = %key, binding = %self.binding, %error, "not allowed (yet)"),
-            _ => tracing::warn!(item = %key, binding = %self.binding, %error, "claimed object not synced"),
+            _ => {
+                if error.is_forbidden() {
+                    // Rights follow a moment after the list or the RoleBinding.
+                    tracing::info!(item = %key, binding = %self.binding, %error, "not allowed (yet)");
+                } else {
+                    tracing::warn!(item = %key, binding = %self.binding, %error, "claimed object not synced");
+                }
+                if error.is_forbidden() && side == Cluster::Consumer {
+                    // Somebody may have taken them away.
+                    self.queue.add(Work::Namespace(key.namespace.clone()));
+                }
+                if self.queue.failures(&Work::Item(key.clone())) >= TELL_AFTER && self.late.may_tell() {
+                    self.tell(key, reasons::SYNC_DELAYED, &format!("{error}; {}", self.mend(error))).await;
+                }
+            }
         }
         error.retry_after.map_or(Outcome::Retry, Outcome::RetryAfter)
     }
@@ -511,7 +525,7 @@ impl ClaimSync {
     }
 
     /// Namespaces that are open for claimed kinds, by the RoleBindings in them (after a restart too).
-    async fn open_namespaces(&self) -> Result<HashSet<String>, ApiError> {
+    pub(super) async fn open_namespaces(&self) -> Result<HashSet<String>, ApiError> {
         // By name: the right to list is for that name only.
         let query = ListQuery::named(None, &contract::rbac::consumer::claims_role_name(&self.binding));
         let found = match self.consumer.api.list(&resources::role_bindings(), &query).await {

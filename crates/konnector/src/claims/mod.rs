@@ -23,23 +23,26 @@ mod referrers;
 pub use self::others::Running;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use contract::{Claim, Consent, Direction};
-use kube_bind_api::{ClaimOwner, ClaimState, ClaimedObject, GroupResource};
+use kube_bind_api::{ClaimOwner, ClaimState, ClaimedObject, GroupResource, PermissionClaim, StatedClaim};
 use kube_client::{Api, Informer, ObjectKey, Outcome, WorkQueue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tokio_util::sync::DropGuard;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::index::{Index, ItemKey};
+use self::{
+    index::{Index, ItemKey},
+    namespaces::LEFTOVERS,
+};
 use crate::{
     consumer::{Consumer, Signal, Subscription},
     health::{Gauges, Observed},
-    kind::{KindSync, ReferenceListener},
+    kind::{KindSync, Late, ReferenceListener},
     provider::Provider,
     sync::{
         ConsumerKey, Side,
@@ -55,14 +58,22 @@ const CONCURRENCY: usize = 8;
 enum Work {
     Namespace(String),
     Item(ItemKey),
+    /// What an earlier agent left open and nobody uses any more.
+    Leftovers,
 }
 
 /// A consumer namespace whose claimed kinds are watched.
-#[derive(Default)]
 struct Attached {
-    informers: HashMap<String, Informer<ItemSummary>>,
+    informers: BTreeMap<String, Informer<ItemSummary>>,
     /// The namespace's own deletion was seen: nothing is in it any more.
     gone: bool,
+    since: Instant,
+}
+
+impl Attached {
+    fn now() -> Self {
+        Self { informers: BTreeMap::new(), gone: false, since: Instant::now() }
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +85,11 @@ struct State {
     draining_since: Option<Instant>,
     index: Index,
     kinds: Vec<Weak<KindSync>>,
-    attached: HashMap<String, Attached>,
+    attached: BTreeMap<String, Attached>,
+    /// Namespaces that an earlier agent left open were looked for.
+    swept: bool,
+    /// Why namespaces cannot be looked after, by namespace.
+    troubles: BTreeMap<String, String>,
     lists: HashMap<String, HashMap<(String, String), ClaimedObject>>,
     mirrored: HashMap<ItemKey, Mirrored>,
     deleted: HashMap<ItemKey, String>,
@@ -90,6 +105,8 @@ pub struct ClaimSync {
     provider: Weak<Provider>,
     state: Mutex<State>,
     queue: Arc<WorkQueue<Work>>,
+    late: Late,
+    stop: CancellationToken,
     _subscription: Subscription,
     _guard: DropGuard,
 }
@@ -116,12 +133,14 @@ impl ClaimSync {
                 provider: Arc::downgrade(provider),
                 state: Mutex::new(State::default()),
                 queue: queue.clone(),
+                late: Late::default(),
                 _subscription: provider.consumer.listeners.subscribe(move |signal| {
                     if let (Some(this), Signal::NamespaceGone(namespace)) = (weak.upgrade(), signal) {
                         this.consumer_namespace_gone(namespace);
                     }
                 }),
                 _guard: stop.clone().drop_guard(),
+                stop: stop.clone(),
             }
         });
         provider.claims.lock().insert(binding.to_owned(), Arc::downgrade(&this));
@@ -165,22 +184,49 @@ impl ClaimSync {
 
     /// Sets claims and consent before the kinds that refer start.
     pub fn prepare(&self, consent: &Consent, claims: Arc<Vec<Claim>>) {
-        let states: Vec<ClaimState> =
-            claims.iter().map(|claim| consent.state_of(claim).unwrap_or(ClaimState::Pending)).collect();
+        let states = states_of(&claims, consent);
         let mut state = self.state.lock();
         if *state.claims != *claims {
             state.index = Index::new(claims.iter().map(|c| c.resource().resource.clone()).collect());
             state.attached.clear();
+            state.troubles.clear();
             state.mirrored.clear();
+            state.swept = false;
             state.claims = claims;
         }
+        let closed = state.without_rights();
         let changed = state.states != states || state.frozen;
         state.states = states;
         state.frozen = false;
         drop(state);
+        for namespace in closed {
+            self.queue.add(Work::Namespace(namespace));
+        }
         if changed {
             self.requeue_all();
         }
+    }
+
+    /// Takes in what the binding states about the claims that are known, also while nothing else of it can be brought up to
+    /// date. What stands still goes on standing still.
+    pub fn heed(&self, stated: &[StatedClaim]) {
+        let mut state = self.state.lock();
+        let asked: Vec<PermissionClaim> = state.claims.iter().map(|claim| claim.wire().clone()).collect();
+        let states = states_of(&state.claims, &Consent::decide(&asked, stated));
+        let changed = state.states != states;
+        state.states = states;
+        drop(state);
+        if changed {
+            self.requeue_all();
+        }
+    }
+
+    /// Ends all work, what is under way too, and all watches. What runs is not started again.
+    pub fn halt(&self) {
+        self.stop.cancel();
+        let mut state = self.state.lock();
+        state.attached.clear();
+        state.troubles.clear();
     }
 
     /// The watch of a kind is about to start anew.
@@ -190,7 +236,11 @@ impl ClaimSync {
 
     /// Sets the kinds that may refer.
     pub fn set_kinds(&self, kinds: &[Arc<KindSync>]) {
-        self.state.lock().kinds = kinds.iter().map(Arc::downgrade).collect();
+        let mut state = self.state.lock();
+        state.kinds = kinds.iter().map(Arc::downgrade).collect();
+        if !state.swept && !state.decided().is_empty() {
+            self.queue.add_after(Work::Leftovers, LEFTOVERS);
+        }
     }
 
     /// The provider is there again: what failed is tried now.
@@ -200,7 +250,10 @@ impl ClaimSync {
 
     /// Stops or resumes all movement.
     pub fn freeze(&self, frozen: bool) {
-        self.state.lock().frozen = frozen;
+        let before = std::mem::replace(&mut self.state.lock().frozen, frozen);
+        if before && !frozen {
+            self.requeue_all();
+        }
     }
 
     /// The provider's list of claimed objects for this consumer namespace may have changed.
@@ -267,6 +320,7 @@ impl ClaimSync {
     async fn work(self: Arc<Self>, work: Work) -> Outcome {
         match work {
             Work::Namespace(namespace) => self.look_after(&namespace).await,
+            Work::Leftovers => self.look_for_leftovers().await,
             Work::Item(key) => {
                 let Some(item) = self.gather(&key) else { return Outcome::Done };
                 let action = decide(&item);
@@ -325,6 +379,11 @@ impl ClaimSync {
         state.deleted.remove(key);
         state.index.forget_evidence(key);
     }
+}
+
+/// The consumer's word on each of these claims.
+fn states_of(claims: &[Claim], consent: &Consent) -> Vec<ClaimState> {
+    claims.iter().map(|claim| consent.state_of(claim).unwrap_or(ClaimState::Pending)).collect()
 }
 
 /// What a mapping's condition `ClaimsResolved` says about an object of this name.

@@ -62,12 +62,15 @@ impl ClaimSync {
 
     /// The other bindings that may have copies of an item's kind at the provider; `None` in the list: one whose claims do
     /// not run (yet).
-    fn others(&self, key: &ItemKey) -> Option<Vec<Option<Arc<ClaimSync>>>> {
+    pub(super) fn others(&self, key: &ItemKey) -> Option<Vec<Option<Arc<ClaimSync>>>> {
         let provider = self.provider.upgrade()?;
         let bindings = provider.consumer.bindings.store().all();
         let running: HashMap<String, Arc<ClaimSync>> = {
             let running = provider.claims.lock();
-            running.iter().filter_map(|(name, claims)| Some((name.clone(), claims.upgrade()?))).collect()
+            running
+                .iter()
+                .filter_map(|(name, claims)| Some((name.clone(), claims.upgrade().filter(|c| !c.stop.is_cancelled())?)))
+                .collect()
         };
         let others = bindings
             .into_iter()
@@ -88,7 +91,7 @@ impl ClaimSync {
     }
 
     /// Whether this binding wants a copy at the provider, as far as it knows; `None`: none of its claims could.
-    fn wants(&self, key: &ItemKey, why: DropThere) -> Option<Wanted> {
+    pub(super) fn wants(&self, key: &ItemKey, why: DropThere) -> Option<Wanted> {
         let state = self.state.lock();
         let entry = state.lists.get(&key.namespace).and_then(|l| l.get(&(key.resource.clone(), key.name.clone())));
         let selecting = state.selecting(key, state.side(key).present(), entry);

@@ -40,6 +40,23 @@ impl Pending {
         self.ahead.is_some() && self.consumer[0].as_ref() == cached
     }
 
+    /// After a long time: whether an event is still missing, and whether it is waited for any longer.
+    fn late(&mut self, consumer: &Side<ConsumerSummary>, copy: &Side<ProviderSummary>) -> (bool, bool) {
+        if *consumer == Side::Absent {
+            // Its DELETED event has overtaken the answer to our last write.
+            return (false, false);
+        }
+        let now = consumer.present().map(|c| &c.revision);
+        if self.waits {
+            // Whoever waits in the queue has got its event.
+            return (self.copy == known(copy) && self.knows(now), true);
+        }
+        let missing = self.is_ahead(now);
+        self.at = Instant::now();
+        self.doubts += 1;
+        (missing, missing && self.doubts < DOUBTS)
+    }
+
     /// Whether the cache shows nothing of the consumer's object that was not known when we wrote.
     fn knows(&self, cached: Option<&String>) -> bool {
         self.consumer.iter().any(|known| known.as_ref() == cached)
@@ -71,17 +88,10 @@ impl KindSync {
     /// Whether an event is still missing, of what is waited for since long.
     fn is_overdue(&self, key: &ObjectKey) -> bool {
         let (consumer, copy, _) = self.sides(key);
-        let now = consumer.present().map(|c| &c.revision);
         let mut pending = self.pending.lock();
         let Some(wait) = pending.get_mut(key).filter(|wait| wait.at.elapsed() >= ECHO) else { return false };
-        if wait.waits {
-            // Whoever waits in the queue has got its event.
-            return wait.copy == known(&copy) && wait.knows(now);
-        }
-        let missing = wait.is_ahead(now);
-        wait.at = Instant::now();
-        wait.doubts += 1;
-        if !missing || wait.doubts >= DOUBTS {
+        let (missing, stays) = wait.late(&consumer, &copy);
+        if !stays {
             pending.remove(key);
         }
         missing
@@ -199,5 +209,25 @@ fn known(copy: &Side<ProviderSummary>) -> Option<String> {
         Side::Unknown => None,
         Side::Absent => Some(String::new()),
         Side::Present(copy) => Some(copy.revision.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_an_object_that_is_gone() {
+        let revision = Some("7".to_owned());
+        let mut wait = Pending {
+            consumer: [revision.clone(), revision],
+            copy: Some(String::new()),
+            ahead: None,
+            waits: true,
+            at: Instant::now(),
+            doubts: 0,
+        };
+        assert_eq!(wait.late(&Side::Absent, &Side::Absent), (false, false));
+        assert_eq!(wait.late(&Side::Unknown, &Side::Absent), (false, true), "a list that is not whole says nothing");
     }
 }

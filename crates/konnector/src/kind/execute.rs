@@ -9,7 +9,7 @@ use kube_client::{ApiError, Class, ObjectKey, Outcome, Subresource};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{KindSync, Standing};
+use super::{KindSync, Standing, late::TELL_AFTER};
 use crate::{
     events::Subject,
     health::Cluster,
@@ -32,11 +32,6 @@ use crate::{
 const MAPPING_RETRY: Duration = Duration::from_secs(30);
 /// How an API server says that it made a map null.
 const NULL_MAP: &str = "must be of type object: \"null\"";
-/// After so many failures in a row the object says that it is late.
-const TELL_AFTER: u32 = 4;
-/// At most so many objects of a kind say it within [`TELL_WITHIN`]: a provider that fails for all is the binding's to tell.
-const TELL_MOST: u32 = 20;
-const TELL_WITHIN: Duration = Duration::from_secs(600);
 
 impl KindSync {
     pub(super) async fn carry_out(
@@ -48,6 +43,8 @@ impl KindSync {
         actions: Vec<Action>,
     ) -> Outcome {
         let asked = actions.contains(&Action::EnsureMapping);
+        // What the spec has to wait for, the status does not: it comes down all the same.
+        let (mut refused, mut later) = (None, None);
         for action in actions {
             let done = match &action {
                 Action::EnsureMapping => self.ensure_mapping(&key.namespace).await,
@@ -55,7 +52,8 @@ impl KindSync {
                 Action::Create => self.create(key, consumer, copy).await,
                 Action::Update { uid, migrate, revert } => {
                     if let Some(wait) = self.contested_wait(key, *revert) {
-                        return Outcome::After(wait);
+                        later = Some(Outcome::After(wait));
+                        continue;
                     }
                     self.update(key, consumer, copy, uid, *migrate, *revert).await
                 }
@@ -68,11 +66,17 @@ impl KindSync {
                 }
             };
             if let Err(error) = done {
-                return self.failed(key, consumer, &action, &error).await;
+                let outcome = self.failed(key, consumer, &action, &error).await;
+                let content = matches!(error.class, Class::Invalid | Class::Forbidden);
+                if !(content && matches!(action, Action::Update { .. })) {
+                    return outcome;
+                }
+                refused = Some(outcome);
             }
         }
         // Its answer comes with the mapping, or was to an earlier one that has gone since.
-        if asked { Outcome::After(MAPPING_RETRY) } else { Outcome::Done }
+        let asked = asked.then_some(Outcome::After(MAPPING_RETRY));
+        refused.or(later).or(asked).unwrap_or(Outcome::Done)
     }
 
     pub(super) async fn failed(
@@ -105,7 +109,7 @@ impl KindSync {
             }
             _ => {}
         }
-        if error.class.is_transient() && self.queue.failures(key) >= TELL_AFTER && self.may_tell() {
+        if error.class.is_transient() && self.queue.failures(key) >= TELL_AFTER && self.late.may_tell() {
             let message = format!("{error}; {}", error.mend());
             self.warn(key, consumer, reasons::SYNC_DELAYED, &message).await;
         }
@@ -397,17 +401,6 @@ impl KindSync {
     pub(super) async fn warn(&self, key: &ObjectKey, consumer: &ConsumerSummary, reason: &str, message: &str) {
         let subject = Subject { resource: self.config.resource.clone(), key: key.clone(), uid: consumer.uid.clone() };
         self.consumer.events.warn(&subject, reason, message).await;
-    }
-
-    /// Whether another object may say that it is late.
-    fn may_tell(&self) -> bool {
-        let mut late = self.late.lock();
-        let now = Instant::now();
-        if late.0.is_none_or(|since| now.duration_since(since) > TELL_WITHIN) {
-            *late = (Some(now), 0);
-        }
-        late.1 += 1;
-        late.1 <= TELL_MOST
     }
 
     /// Fields that are changed again and again at the provider are put back more and more slowly.

@@ -13,8 +13,12 @@
 mod bodies;
 mod echo;
 mod execute;
+mod late;
 
-pub use execute::ensure_service_namespace;
+pub use self::{
+    execute::ensure_service_namespace,
+    late::{Late, TELL_AFTER},
+};
 
 use std::{
     collections::HashMap,
@@ -106,8 +110,7 @@ pub struct KindSync {
     bodies: Bodies,
     mapping_asked: Mutex<HashMap<String, Instant>>,
     contested: Mutex<KeyMap<Instant>>,
-    /// Since when, and how many objects have said that they are late.
-    late: Mutex<(Option<Instant>, u32)>,
+    late: Late,
     doubts: AtomicU64,
     references: ReferenceListener,
     stop: CancellationToken,
@@ -138,7 +141,7 @@ impl KindSync {
             bodies: Bodies::default(),
             mapping_asked: Mutex::new(HashMap::new()),
             contested: Mutex::default(),
-            late: Mutex::default(),
+            late: Late::default(),
             doubts: AtomicU64::new(0),
             references,
             _guard: stop.clone().drop_guard(),
@@ -202,13 +205,9 @@ impl KindSync {
             Strategy::Namespaced => vec![self.config.mapping.contract_namespace().to_owned()],
             Strategy::Prefixed | Strategy::None => vec![String::new()],
         };
-        let changed: Vec<String> = {
+        let changed = {
             let mut mine = self.namespaces.write();
-            let changed = namespaces
-                .iter()
-                .filter(|(consumer, provider)| mine.provider(consumer) != Some(provider))
-                .map(|(consumer, _)| consumer.to_owned())
-                .collect();
+            let changed = mapped_otherwise(&mine, &namespaces);
             *mine = namespaces;
             changed
         };
@@ -508,8 +507,29 @@ impl KindSync {
     }
 }
 
+/// Consumer namespaces that are mapped otherwise than before, or not any more: who has objects there asks anew.
+fn mapped_otherwise(old: &NamespaceMap, new: &NamespaceMap) -> Vec<String> {
+    let anew = new.iter().filter(|(consumer, provider)| old.provider(consumer) != Some(provider));
+    let gone = old.iter().filter(|(consumer, _)| new.provider(consumer).is_none());
+    anew.chain(gone).map(|(consumer, _)| consumer.to_owned()).collect()
+}
+
 impl Observed for KindSync {
     fn observe(&self, gauges: &mut Gauges) {
         gauges.objects(&self.config.binding, &self.config.resource, self.object_count(), self.queue.depth());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_that_comes_changes_or_goes_concerns_its_namespace() {
+        let old: NamespaceMap = [("stays", "c-stays"), ("moves", "c-old"), ("goes", "c-goes")].into_iter().collect();
+        let new: NamespaceMap = [("stays", "c-stays"), ("moves", "c-new"), ("comes", "c-comes")].into_iter().collect();
+        let mut changed = mapped_otherwise(&old, &new);
+        changed.sort();
+        assert_eq!(changed, ["comes", "goes", "moves"]);
     }
 }

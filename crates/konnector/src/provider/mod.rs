@@ -259,10 +259,21 @@ impl Provider {
             && secret["key"] == self.secret.key.as_str()
     }
 
+    /// Ends what runs for a binding, outside of the lock: what ends takes locks of its own.
+    pub fn forget(&self, binding: &str) {
+        let state = self.bindings.lock().remove(binding);
+        drop(state);
+    }
+
     fn consumer_changed(&self, signal: &Signal) {
         match signal {
             Signal::Binding(name) => self.queue.add(name.clone()),
             Signal::Crd(name) => {
+                // That of a binding too whose kinds do not run: after a restart, while the provider is away.
+                let known = self.consumer.crds.store().get(&ObjectKey::cluster(name));
+                if let Some(binding) = known.and_then(|known| known.summary.binding.clone()) {
+                    self.queue.add(binding);
+                }
                 let bindings = self.bindings.lock();
                 for (binding, state) in bindings.iter() {
                     if state.concerns_crd(name) {

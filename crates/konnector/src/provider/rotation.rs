@@ -57,7 +57,8 @@ fn decode(secret: &Value, key: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether `new` is the same connection with another credential: same server, CA and namespace.
+/// Whether `new` is the same connection with another credential: the same cluster (server, CA, proxy and all else that says
+/// how to get there) and the same namespace.
 fn is_rotation(old: &str, new: &str) -> bool {
     let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
     let (Some(old), Some(new)) = (read(old), read(new)) else { return false };
@@ -68,8 +69,7 @@ fn is_rotation(old: &str, new: &str) -> bool {
         let context = by_name("contexts", current)?;
         let cluster = by_name("clusters", context["context"]["cluster"].as_str()?)?;
         let namespace = context["context"]["namespace"].as_str()?.to_owned();
-        let cluster = &cluster["cluster"];
-        Some((json!([cluster["server"], cluster["certificate-authority-data"], cluster["tls-server-name"]]), namespace))
+        Some((cluster["cluster"].clone(), namespace))
     };
     let credential = |kubeconfig: &Value| kubeconfig["users"].clone();
     place(&old).is_some() && place(&old) == place(&new) && credential(&old) != credential(&new)
@@ -80,8 +80,12 @@ mod tests {
     use super::*;
 
     fn kubeconfig(server: &str, token: &str) -> String {
+        through(&format!("server: \"{server}\""), token)
+    }
+
+    fn through(cluster: &str, token: &str) -> String {
         format!(
-            "current-context: c\nclusters: [{{name: k, cluster: {{server: \"{server}\"}}}}]\n\
+            "current-context: c\nclusters: [{{name: k, cluster: {{{cluster}}}}}]\n\
              contexts: [{{name: c, context: {{cluster: k, user: me, namespace: ns}}}}]\n\
              users: [{{name: me, user: {{token: {token}}}}}]\n"
         )
@@ -94,5 +98,13 @@ mod tests {
         assert!(!is_rotation(&old, &old));
         assert!(!is_rotation(&old, &kubeconfig("https://evil", "two")));
         assert!(!is_rotation(&old, "nonsense"));
+        for elsewhere in
+            ["proxy-url: \"http://evil\"", "insecure-skip-tls-verify: true", "certificate-authority-data: eA=="]
+        {
+            let new = through(&format!("server: \"https://a\", {elsewhere}"), "two");
+            assert!(!is_rotation(&old, &new), "{elsewhere}");
+            let moved = through(&format!("server: \"https://a\", {elsewhere}"), "three");
+            assert!(is_rotation(&new, &moved), "the same as before: {elsewhere}");
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::marker::PhantomData;
 
+use kube_client::store::plain_number;
+
 use super::{
     decide::{Applied, Memory},
     digest::Digest,
@@ -106,12 +108,17 @@ const NUMBER: u8 = 0;
 const UUID: u8 = 1;
 const TEXT: u8 = 2;
 
+/// Whether it is written so: there are several forms.
+fn written(uuid: &uuid::Uuid, text: &str) -> bool {
+    *uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()) == *text
+}
+
 impl Pack for String {
     fn write(&self, out: &mut Vec<u8>) {
-        if let Some(number) = self.parse::<u64>().ok().filter(|number| number.to_string() == *self) {
+        if let Some(number) = plain_number(self) {
             out.push(NUMBER);
             number.write(out);
-        } else if let Some(uuid) = uuid::Uuid::try_parse(self).ok().filter(|uuid| uuid.to_string() == *self) {
+        } else if let Some(uuid) = uuid::Uuid::try_parse(self).ok().filter(|uuid| written(uuid, self)) {
             out.push(UUID);
             out.extend_from_slice(uuid.as_bytes());
         } else {
@@ -281,6 +288,8 @@ mod tests {
             any::<u64>().prop_map(|number| number.to_string()),
             any::<[u8; 16]>().prop_map(|bytes| uuid::Uuid::from_bytes(bytes).to_string()),
             Just("007".to_owned()),
+            Just("0".to_owned()),
+            Just("+1".to_owned()),
             Just("7EB1861B-4EF6-4337-9835-20DD04F899A1".to_owned()),
         ]
     }

@@ -17,6 +17,7 @@ mod keys;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio::net::TcpListener;
@@ -103,7 +104,18 @@ impl Issuer {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start_with(
+    #[inline(never)]
+    pub fn start_with(
+        options: Options,
+        clock: Clock,
+        random: Randomness,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, Result<Self, StartError>> {
+        // Boxed here: what is not is compiled anew in every crate that awaits it.
+        Box::pin(Self::starting(options, clock, random, shutdown))
+    }
+
+    async fn starting(
         options: Options,
         clock: Clock,
         random: Randomness,

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use std::time::Duration;
+use testkit::fault::{Fault, all, on};
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
@@ -181,5 +182,51 @@ async fn a_labelled_and_granted_crd_is_an_offering() {
         if copies.iter().any(|copy| copy["spec"]["size"] == 3) { Ok(()) } else { Err(format!("{copies:?}")) }
     })
     .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_ran_before_a_refused_schema_goes_on_and_heeds_a_rejection() {
+    let world = World::with_faults(super::PROGRAM, Service::new(8)).await;
+    let _ = world.bind(0, 0).await.ok();
+    let (service, here) = (world.service(), &world.consumers[0].site);
+    world.make("default", "one", "one-token").await;
+    // The provider publishes what this cluster's API server does not take.
+    let refused = on("PATCH", &["/customresourcedefinitions/", &service.crd_name()]);
+    world.consumers[0].faults.as_ref().unwrap().when(refused, Fault::invalid("rule cost exceeds the budget"));
+    let there = &world.providers[0].site;
+    let template = ours("apiserviceexporttemplates", "APIServiceExportTemplate");
+    there.patch(&template, "", &service.plural, &json!({"spec": {"schemaUpdatePolicy": "Always"}})).await;
+    let more = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/more", "value": {"type": "string"}}]);
+    let key = kube_client::store::ObjectKey::cluster(&service.crd_name());
+    let (manager, part) = (kube_client::api::FieldManager("scenario"), kube_client::api::Subresource::Main);
+    there.api.json_patch(&crds(), &key, part, &more, manager).await.unwrap();
+    world.phase(&service.plural, "Failed").await;
+    // All of it stands still while the credential is not known, and no longer.
+    let provider = world.providers[0].faults.as_ref().unwrap();
+    provider.when(all(), Fault::status(401));
+    world.phase(&service.plural, "Disconnected").await;
+    provider.well();
+    world.phase(&service.plural, "Failed").await;
+    world.make("default", "two", "two-token").await;
+    for name in ["one-token", "two-token"] {
+        eventually(&format!("{name} is here"), async || {
+            here.get(&core("secrets"), "default", name).await.map(|_| ()).ok_or("no".to_owned())
+        })
+        .await;
+    }
+    // The consumer takes its word back.
+    let binding = here.get(&bindings(), "", &service.plural).await.unwrap();
+    let mut claims = binding["spec"]["permissionClaims"].clone();
+    claims.as_array_mut().unwrap().iter_mut().for_each(|claim| claim["state"] = json!("Rejected"));
+    here.patch(&bindings(), "", &service.plural, &json!({"spec": {"permissionClaims": claims}})).await;
+    for name in ["one-token", "two-token"] {
+        eventually(&format!("{name} is gone"), async || match here.get(&core("secrets"), "default", name).await {
+            None => Ok(()),
+            Some(copy) => Err(copy["metadata"].to_string()),
+        })
+        .await;
+    }
+    assert_eq!(world.consumers[0].binding_status(&service.plural).await["phase"], "Failed");
     world.end().await;
 }

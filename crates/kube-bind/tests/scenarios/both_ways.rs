@@ -10,6 +10,8 @@ use testkit::site::{Site, bindings, core, ours};
 use testkit::world::World;
 use testkit::{eventually, stays};
 
+use super::claims::wait_for_opening;
+
 /// A service that reads a Secret of the consumer.
 pub(super) fn reading(seed: u64) -> Service {
     Service::new(seed).with_field("inputSecret", json!({"type": "string"})).with_claim(json!({
@@ -275,5 +277,29 @@ async fn two_bindings_leave_each_other_what_the_consumer_owns() {
     for name in ["mine", "yours", "both"] {
         assert!(here.get(&core("secrets"), "default", name).await.is_some(), "{name} was deleted at its owner's");
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_namespace_is_closed_for_one_binding_while_another_goes_on_there() {
+    let (world, first, second, namespace) = two_exports_of(reading(85), reading(185)).await;
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let secret = |text: &str| json!({"metadata": {"name": "mine", "namespace": "default"}, "stringData": {"in": text}});
+    here.apply(&core("secrets"), &secret("one")).await;
+    here.apply(&first.resource(), &reader(&first, "reads", "mine")).await;
+    data(there, &namespace, "mine", Some("b25l")).await;
+    for binding in [&first.plural, &second.plural] {
+        wait_for_opening(&world, binding, "default", true).await;
+    }
+    let old = uid(there, &core("secrets"), &namespace, "mine").await;
+    here.delete(&second.resource(), "default", "other").await;
+    wait_for_opening(&world, &second.plural, "default", false).await;
+    assert!(here.get(&core("secrets"), "default", "other-token").await.is_none(), "its copy is left");
+    // The other one has lost nothing.
+    wait_for_opening(&world, &first.plural, "default", true).await;
+    here.apply(&core("secrets"), &secret("two")).await;
+    data(there, &namespace, "mine", Some("dHdv")).await;
+    assert_eq!(uid(there, &core("secrets"), &namespace, "mine").await, old, "it was deleted and made again");
+    assert!(here.get(&core("secrets"), "default", "one-token").await.is_some());
     world.end().await;
 }

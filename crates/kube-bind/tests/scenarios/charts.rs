@@ -4,7 +4,8 @@
 //!
 //! They need Helm and a real Kubernetes: `scripts/helm` builds the first and runs them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::Path;
 
 use contract::rbac::{admission, backend, consumer, service_account};
@@ -112,7 +113,7 @@ async fn the_charts_render_what_the_code_generates() {
 async fn values_that_cannot_work_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let Some(helm) = Helm::find(folder.path()) else { return };
-    let refused: [(&str, &str, &str); 14] = [
+    let refused: [(&str, &str, &str); 15] = [
         ("konnector", "replica=3", "replica"),
         ("konnector", "replicas=two", "replicas"),
         ("konnector", "image.digest=sha256:abc", "digest"),
@@ -126,6 +127,7 @@ async fn values_that_cannot_work_are_refused() {
         ("backend", "oidc.callbackUrl=https://provider.example/callback", "callbackUrl"),
         ("backend", "isolation=Full", "isolation"),
         ("backend", "oidc.clientSecret.value=hunter2", "value"),
+        ("backend", "oidc.scopes={profile email}", "scopes"),
         ("backend", "offers.kinds[0].group=*,offers.kinds[0].resource=secrets", "kinds"),
     ];
     let least = helm.values(&least());
@@ -145,6 +147,143 @@ async fn values_that_cannot_work_are_refused() {
     let words = ["template", "backend", &chart_of("backend"), "--namespace", NAMESPACE];
     let all = ["apiServer.url", "externalUrl", "oidc.issuerUrl", "oidc.clientId", "allowedGroups", "signingKey"];
     let _ = helm.run(None, &words).await.refused(&all);
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The arguments of the Deployment that a chart renders.
+fn arguments(rendered: &[Value]) -> Vec<String> {
+    let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    list(&container["args"]).map(|argument| argument.as_str().unwrap().to_owned()).collect()
+}
+
+/// The values that switch everything on.
+fn everything(name: &str) -> String {
+    chart(name).join("ci/everything-values.yaml").to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+#[ignore = "needs Helm: scripts/helm runs it"]
+async fn the_backend_is_told_which_scopes_a_login_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(helm) = Helm::find(folder.path()) else { return };
+    let told = async |scopes: Option<Value>, words: &[&str]| {
+        let mut values = least();
+        if let Some(scopes) = scopes {
+            values["oidc"]["scopes"] = scopes;
+        }
+        let arguments = arguments(&helm.template("backend", NAMESPACE, &values, words).await);
+        let all = std::iter::once("kube-bind-backend").chain(arguments.iter().map(String::as_str));
+        let read = ::backend::config::PROGRAM.read(all.map(OsString::from).collect(), &|_| None);
+        let _: ::backend::config::Flags = read.unwrap();
+        arguments.into_iter().filter(|argument| argument.starts_with("--oidc-scopes")).collect::<Vec<_>>()
+    };
+    assert_eq!(told(None, &[]).await, ["--oidc-scopes=profile,email,groups"]);
+    assert_eq!(told(Some(json!(["profile", "email"])), &[]).await, ["--oidc-scopes=profile,email"]);
+    assert_eq!(told(Some(json!([])), &[]).await, ["--oidc-scopes="], "none but openid");
+    // Values kept from a release before there was this one.
+    assert!(told(Some(Value::Null), &[]).await.is_empty());
+    let all = told(None, &["--values", &everything("backend")]).await;
+    assert_eq!(all, ["--oidc-scopes=profile,email,https://issuer.example/teams"]);
+}
+
+/// Whether a selector by labels chooses what has these.
+fn chooses(selector: &Value, labels: &Value) -> bool {
+    let wanted = selector.as_object().unwrap();
+    !wanted.is_empty() && wanted.iter().all(|(label, value)| labels.get(label) == Some(value))
+}
+
+#[tokio::test]
+#[ignore = "needs Helm: scripts/helm runs it"]
+async fn services_monitors_and_policies_lead_to_where_the_programs_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(helm) = Helm::find(folder.path()) else { return };
+    let listening = [
+        ("konnector", "kube-bind", vec![("metrics", "--server-address")]),
+        ("backend", NAMESPACE, vec![("http", "--listen-address"), ("metrics", "--server-address")]),
+    ];
+    for (name, namespace, flags) in listening {
+        let rendered = helm.template(name, namespace, &json!({}), &["--values", &everything(name)]).await;
+        let all = |kind: &str| rendered.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+        let pod = &all("Deployment")[0]["spec"]["template"];
+        let labels = &pod["metadata"]["labels"];
+        let container = &pod["spec"]["containers"][0];
+        let declared = list(&container["ports"]);
+        let ports: BTreeMap<&str, u64> =
+            declared.map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap())).collect();
+        let arguments = arguments(&rendered);
+        let told = |flag: &str| arguments.iter().find_map(|argument| argument.strip_prefix(&format!("{flag}=:")));
+        let listens: BTreeMap<&str, u64> =
+            flags.iter().map(|(port, flag)| (*port, told(flag).unwrap().parse().unwrap())).collect();
+        assert_eq!(ports, listens, "{name}: the container's ports are those of its arguments");
+
+        // A port of the pods, by name or by number.
+        let leads = |port: &Value| match port.as_str() {
+            Some(port) => ports.get(port).copied(),
+            None => port.as_u64().filter(|number| ports.values().any(|known| known == number)),
+        };
+        for probe in ["livenessProbe", "readinessProbe"] {
+            assert_eq!(leads(&container[probe]["httpGet"]["port"]), Some(ports["metrics"]), "{name}: {probe}");
+        }
+        let services = all("Service");
+        assert_eq!(services.len(), flags.len(), "{name}: a Service for each port");
+        for service in &services {
+            assert!(chooses(&service["spec"]["selector"], labels), "{name}: {service}");
+            for port in list(&service["spec"]["ports"]) {
+                assert!(leads(&port["targetPort"]).is_some(), "{name}: {service}");
+            }
+        }
+
+        let monitors = all("ServiceMonitor");
+        assert_eq!(monitors.len(), 1, "{name}");
+        for monitor in monitors {
+            let seen = services.iter().filter(|service| {
+                let near = service["metadata"]["namespace"] == monitor["metadata"]["namespace"];
+                near && chooses(&monitor["spec"]["selector"]["matchLabels"], &service["metadata"]["labels"])
+            });
+            let seen: Vec<&Value> = seen.flat_map(|service| list(&service["spec"]["ports"])).collect();
+            assert_eq!(list(&monitor["spec"]["endpoints"]).count(), 1, "{name}: {monitor}");
+            for endpoint in list(&monitor["spec"]["endpoints"]) {
+                let found = seen.iter().filter(|port| port["name"] == endpoint["port"]);
+                let found: Vec<_> = found.map(|port| leads(&port["targetPort"])).collect();
+                assert_eq!(found, [Some(ports["metrics"])], "{name}: one Service has the port of {monitor}");
+                assert_eq!(endpoint["path"], "/metrics", "{name}: what the probes' server serves");
+            }
+        }
+
+        let policies = all("NetworkPolicy");
+        assert_eq!(policies.len(), 1, "{name}");
+        for policy in policies {
+            assert!(chooses(&policy["spec"]["podSelector"]["matchLabels"], labels), "{name}: {policy}");
+            let rules = list(&policy["spec"]["ingress"]);
+            let open: Vec<_> = rules.flat_map(|rule| list(&rule["ports"])).map(|port| leads(&port["port"])).collect();
+            let open: BTreeSet<_> = open.into_iter().collect();
+            let wanted: BTreeSet<_> = ports.values().copied().map(Some).collect();
+            assert_eq!(open, wanted, "{name}: {policy}");
+        }
+
+        // The ways in from outside.
+        let http = services.iter().find(|service| list(&service["spec"]["ports"]).any(|port| port["name"] == "http"));
+        for ingress in all("Ingress") {
+            for path in list(&ingress["spec"]["rules"]).flat_map(|rule| list(&rule["http"]["paths"])) {
+                let wanted = &path["backend"]["service"];
+                let service = http.unwrap();
+                assert_eq!(wanted["name"], service["metadata"]["name"], "{name}: {ingress}");
+                assert_eq!(wanted["port"]["name"], "http", "{name}: {ingress}");
+            }
+        }
+        for route in all("HTTPRoute") {
+            for wanted in list(&route["spec"]["rules"]).flat_map(|rule| list(&rule["backendRefs"])) {
+                let service = http.unwrap();
+                assert_eq!(wanted["name"], service["metadata"]["name"], "{name}: {route}");
+                let port = list(&service["spec"]["ports"]).find(|port| port["name"] == "http").unwrap();
+                assert_eq!(wanted["port"], port["port"], "{name}: {route}");
+            }
+        }
+    }
 }
 
 fn deployments() -> Resource {

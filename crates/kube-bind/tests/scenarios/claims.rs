@@ -1,6 +1,7 @@
 //! Permission claims as data (S6): what was accepted crosses, and nothing else; rejected copies go, and none goes because
 //! something is missing.
 
+use kube_client::resource::Resource;
 use serde_json::json;
 use std::time::Duration;
 use testkit::service::Service;
@@ -26,6 +27,20 @@ async fn set_claims(world: &World, state: &str) {
         claim["state"] = json!(state);
     }
     world.consumers[0].site.patch(&bindings(), "", &name, &json!({"spec": {"permissionClaims": claims}})).await;
+}
+
+fn rbac(plural: &str, kind: &str) -> Resource {
+    Resource::new("rbac.authorization.k8s.io", "v1", plural, kind)
+}
+
+/// Waits until a namespace of the first consumer is open for a binding's claims, or not.
+pub(super) async fn wait_for_opening(world: &World, binding: &str, namespace: &str, open: bool) {
+    let name = contract::rbac::consumer::claims_role_name(binding);
+    eventually(&format!("RoleBinding {namespace}/{name}: {open}"), async || {
+        let seen = world.consumers[0].site.get(&rbac("rolebindings", "RoleBinding"), namespace, &name).await;
+        if seen.is_some() == open { Ok(()) } else { Err(format!("{:?}", seen.map(|s| s["metadata"].clone()))) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -273,5 +288,87 @@ async fn what_is_made_anew_with_another_type_replaces_its_copy() {
         .await;
     }
     assert_eq!(there.get(&core("secrets"), &namespace, "one-input").await.unwrap()["type"], "example.com/other");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn rights_for_claims_that_somebody_removes_are_made_again_or_missed_aloud() {
+    let mut world = World::bound(super::PROGRAM, Service::new(37)).await;
+    world.expect_refusals("an administrator takes the agent's rights away");
+    let (service, binding) = (world.service(), world.binding(0));
+    let here = &world.consumers[0].site;
+    let name = contract::rbac::consumer::claims_role_name(&binding);
+    world.make("default", "one", "one-token").await;
+    wait_for_secret(&world, "one-token", true).await;
+    // What the agent makes, it makes again.
+    here.delete(&rbac("rolebindings", "RoleBinding"), "default", &name).await;
+    wait_for_opening(&world, &binding, "default", false).await;
+    world.make("default", "two", "two-token").await;
+    wait_for_secret(&world, "two-token", true).await;
+    wait_for_opening(&world, &binding, "default", true).await;
+    // What a bind makes is missing: the object says so, and the binding, which mends it.
+    let role = here.get(&rbac("clusterroles", "ClusterRole"), "", &name).await.unwrap();
+    here.delete(&rbac("clusterroles", "ClusterRole"), "", &name).await;
+    world.make("default", "three", "three-token").await;
+    eventually("an Event on the object", async || {
+        let events = here.list(&core("events")).await;
+        let said = events.iter().find(|event| {
+            let words = ["consumer", "three", "kubectl bind"];
+            event["involvedObject"]["name"] == "three"
+                && event["reason"] == "SyncDelayed"
+                && words.iter().all(|word| event["message"].as_str().unwrap_or_default().contains(word))
+        });
+        said.map(|_| ()).ok_or_else(|| json!(events).to_string())
+    })
+    .await;
+    here.namespace("team").await;
+    here.apply(&service.resource(), &service.object("team", "four", "four-token")).await;
+    let watches = async |status: &str, words: &[&str]| {
+        eventually(&format!("the binding's InformersSynced is {status}"), async || {
+            let now = world.consumers[0].binding_status(&binding).await;
+            let conditions = now["conditions"].as_array().cloned().unwrap_or_default();
+            let found = conditions.iter().find(|c| c["type"] == "InformersSynced" && c["status"] == status);
+            let message = found.map(|condition| condition["message"].to_string());
+            let said = message.is_some_and(|message| words.iter().all(|word| message.contains(word)));
+            if said { Ok(()) } else { Err(now.to_string()) }
+        })
+        .await;
+    };
+    watches("False", &["consumer", "team", "kubectl bind"]).await;
+    here.apply(
+        &rbac("clusterroles", "ClusterRole"),
+        &json!({"metadata": {"name": name, "labels": role["metadata"]["labels"]}, "rules": role["rules"]}),
+    )
+    .await;
+    wait_for_secret(&world, "three-token", true).await;
+    eventually("the other token is here", async || {
+        here.get(&core("secrets"), "team", "four-token").await.map(|_| ()).ok_or("no".to_owned())
+    })
+    .await;
+    watches("True", &[]).await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_namespace_that_an_agent_left_open_is_closed_by_the_next() {
+    let mut world = World::bound(super::PROGRAM, reading(38)).await;
+    let (service, binding) = (world.service(), world.binding(0));
+    let namespace = with_copies(&world, "one").await;
+    wait_for_opening(&world, &binding, "default", true).await;
+    world.consumer().stop_agent().await;
+    {
+        // As if it had ended between the deletion of the last object and that of what it referred to.
+        let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+        here.patch(&service.resource(), "default", "one", &json!({"metadata": {"finalizers": null}})).await;
+        here.delete(&service.resource(), "default", "one").await;
+        there.delete(&service.resource(), &namespace, "one").await;
+    }
+    world.consumer().start_agent().await;
+    are_gone(&world, &namespace, "one").await;
+    wait_for_opening(&world, &binding, "default", false).await;
+    assert!(
+        world.consumers[0].site.get(&core("secrets"), "default", "one-input").await.is_some(),
+        "it is the consumer's"
+    );
     world.end().await;
 }

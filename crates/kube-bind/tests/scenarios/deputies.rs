@@ -28,7 +28,8 @@ const THIEF: FieldManager = FieldManager("thief");
 
 #[tokio::test]
 async fn forged_references_make_the_provider_write_and_read_nothing_else() {
-    let world = World::bound(super::PROGRAM, reading(91)).await;
+    let mut world = World::bound(super::PROGRAM, reading(91)).await;
+    world.expect_refusals("somebody holds a stolen credential");
     let service = world.service();
     let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
     here.apply(

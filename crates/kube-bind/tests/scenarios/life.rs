@@ -6,7 +6,9 @@ use serde_json::json;
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds, ours};
 use testkit::world::World;
-use testkit::{eventually, within};
+use testkit::{eventually, stays, within};
+
+use super::both_ways::{mapped, reader, reading};
 
 /// 500 objects are some work for a debug build on a shared machine.
 const LONG: Duration = Duration::from_secs(180);
@@ -97,20 +99,60 @@ async fn a_crd_deleted_by_hand_destroys_nothing_at_the_provider_and_comes_back()
 #[tokio::test]
 async fn a_crd_deleted_by_hand_does_not_wait_for_the_provider() {
     let mut world = World::bound(super::PROGRAM, Service::new(46).without_claims()).await;
-    let service = world.service();
+    let uid = out_of_reach(&mut world).await;
+    world.phase(&world.service().plural, "Disconnected").await;
+    delete_crd(&world).await;
+    in_reach(world, &uid).await;
+}
+
+#[tokio::test]
+async fn a_crd_deleted_by_hand_does_not_wait_for_the_provider_after_a_restart_either() {
+    let mut world = World::bound(super::PROGRAM, Service::new(48).without_claims()).await;
+    let uid = out_of_reach(&mut world).await;
+    world.consumer().stop_agent().await;
+    world.consumer().start_agent().await;
+    delete_crd(&world).await;
+    in_reach(world, &uid).await;
+}
+
+/// The provider's API server stops, with a copy in it; its uid.
+async fn out_of_reach(world: &mut World) -> serde_json::Value {
     world.make("default", "one", "unused").await;
     let uid = world.copy(0, "one").await.unwrap()["metadata"]["uid"].clone();
     world.provider().site.stop().await;
-    world.phase(&service.plural, "Disconnected").await;
-    delete_crd(&world).await;
+    uid
+}
+
+/// It is there again: the CRD comes back, and the copy is the one that was.
+async fn in_reach(mut world: World, uid: &serde_json::Value) {
+    let crd = world.service().crd_name();
     world.provider().site.restart().await;
     eventually("the CRD is back", async || {
-        let crd = world.consumers[0].site.get(&crds(), "", &service.crd_name()).await;
-        crd.map(|_| ()).ok_or("not yet".to_owned())
+        world.consumers[0].site.get(&crds(), "", &crd).await.map(|_| ()).ok_or("not yet".to_owned())
     })
     .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], uid, "the provider's object was destroyed");
+    assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], *uid, "the provider's object was destroyed");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_crd_deleted_by_hand_does_not_wait_for_a_credential() {
+    let world = World::bound(super::PROGRAM, Service::new(9).without_claims()).await;
+    let service = world.service();
+    world.make("default", "one", "unused").await;
+    let here = &world.consumers[0].site;
+    let secrets = here.list(&core("secrets")).await;
+    let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let text = |field: &str| credential["metadata"][field].as_str().unwrap_or_default().to_owned();
+    here.delete(&core("secrets"), &text("namespace"), &text("name")).await;
+    eventually("the binding misses it", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await.to_string();
+        if status.contains("KubeconfigSecretNotFound") { Ok(()) } else { Err(status) }
+    })
+    .await;
+    delete_crd(&world).await;
+    assert!(world.copy(0, "one").await.is_some(), "the provider's object was destroyed");
     world.end().await;
 }
 
@@ -155,12 +197,10 @@ async fn a_rebuilt_consumer_is_let_in_by_the_provider_and_adopts_everything() {
     rebuilt(false).await;
 }
 
-async fn rebuilt(by_login: bool) {
-    let mut world = World::bound(super::PROGRAM, Service::new(44)).await;
+/// One more cluster with the manifests of the first one (credential, rights, binding) and another UID: it is told that it does
+/// not have the contract.
+async fn rebuild(world: &mut World) {
     let service = world.service();
-    world.make("default", "one", "one-token").await;
-    let copy = world.copy(0, "one").await.unwrap();
-    // The rebuilt cluster: another UID, the same manifests (credential, binding, objects).
     let old = &world.consumers[0];
     let secrets = old.site.list(&core("secrets")).await;
     let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
@@ -176,7 +216,6 @@ async fn rebuilt(by_login: bool) {
             }
         }
     }
-    world.consumer().stop_agent().await;
     world.add_consumer().await;
     let rebuilt = &world.consumers[1];
     let bare = |object: &serde_json::Value| {
@@ -201,6 +240,16 @@ async fn rebuilt(by_login: bool) {
         if status["phase"] == "ClaimedElsewhere" { Ok(()) } else { Err(status.to_string()) }
     })
     .await;
+}
+
+async fn rebuilt(by_login: bool) {
+    let mut world = World::bound(super::PROGRAM, Service::new(44)).await;
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    let copy = world.copy(0, "one").await.unwrap();
+    world.consumer().stop_agent().await;
+    rebuild(&mut world).await;
+    let rebuilt = &world.consumers[1];
     assert_eq!(world.copy(0, "one").await.unwrap()["metadata"]["uid"], copy["metadata"]["uid"], "nothing was deleted");
     if by_login {
         // Its owner logs in from there; the page asks, and the answer is yes.
@@ -245,6 +294,47 @@ async fn rebuilt(by_login: bool) {
         copy["metadata"]["uid"],
         "zero deletes, zero creates"
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_cluster_that_does_not_have_the_contract_unbinds_and_destroys_nothing_of_the_one_that_has() {
+    let mut world = World::bound(super::PROGRAM, reading(49)).await;
+    let service = world.service();
+    let input = json!({"metadata": {"name": "input", "namespace": "default"}, "stringData": {"in": "one"}});
+    world.consumers[0].site.apply(&core("secrets"), &input).await;
+    world.consumers[0].site.apply(&service.resource(), &reader(&service, "one", "input")).await;
+    let namespace = mapped(&world, "one").await;
+    let copied = eventually("the Secret is at the provider", async || {
+        world.providers[0].site.get(&core("secrets"), &namespace, "input").await.ok_or("no".to_owned())
+    })
+    .await;
+    // The first cluster goes on.
+    rebuild(&mut world).await;
+    let (rebuilt, there) = (&world.consumers[1].site, &world.providers[0].site);
+    rebuilt.patch(&bindings(), "", &service.plural, &json!({"spec": {"deletionPolicy": "Delete"}})).await;
+    rebuilt.delete(&bindings(), "", &service.plural).await;
+    stays("what the other cluster has", Duration::from_secs(3), async || {
+        let secret = there.get(&core("secrets"), &namespace, "input").await.unwrap_or_default();
+        if secret["metadata"]["uid"] != copied["metadata"]["uid"] {
+            return Err(format!("the Secret was deleted: {}", secret["metadata"]));
+        }
+        let namespaces = there.list(&ours("apiservicenamespaces", "APIServiceNamespace")).await;
+        let going = namespaces.iter().any(|one| one["metadata"]["deletionTimestamp"].is_string());
+        if namespaces.is_empty() || going { Err(format!("{namespaces:?}")) } else { Ok(()) }
+    })
+    .await;
+    eventually("its binding is gone", async || match rebuilt.get(&bindings(), "", &service.plural).await {
+        None => Ok(()),
+        Some(binding) => Err(binding.to_string()),
+    })
+    .await;
+    world.consumers[0].site.patch(&core("secrets"), "default", "input", &json!({"data": {"in": "dHdv"}})).await;
+    eventually("the first cluster's change arrives", async || {
+        let secret = there.get(&core("secrets"), &namespace, "input").await.unwrap_or_default();
+        if secret["data"]["in"] == "dHdv" { Ok(()) } else { Err(secret["metadata"].to_string()) }
+    })
+    .await;
     world.end().await;
 }
 

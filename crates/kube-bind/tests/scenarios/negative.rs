@@ -13,9 +13,18 @@ use testkit::site::{core, crds, ours};
 use testkit::world::World;
 use testkit::{eventually, stays};
 
+/// Whoever holds the first consumer's credential.
+async fn stolen(world: &World) -> Api {
+    let secrets = world.consumers[0].site.list(&core("secrets")).await;
+    let credential = secrets.iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
+    Api::new(kube_client::connect::from_kubeconfig(&text, None).await.unwrap().client, "provider")
+}
+
 #[tokio::test]
 async fn a_consumers_credential_reaches_nothing_of_others() {
     let mut world = World::bound(super::PROGRAM, Service::new(61)).await;
+    world.expect_refusals("somebody holds a stolen credential");
     let service = world.service();
     world.make("default", "mine", "mine-token").await;
     world.add_consumer().await;
@@ -33,10 +42,7 @@ async fn a_consumers_credential_reaches_nothing_of_others() {
     let own = json!({"metadata": {"name": "root-password", "namespace": my_namespace}, "stringData": {"root": "x"}});
     world.providers[0].site.apply(&core("secrets"), &own).await;
 
-    let secrets = world.consumers[0].site.list(&core("secrets")).await;
-    let credential = secrets.iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
-    let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
-    let stolen = Api::new(kube_client::connect::from_kubeconfig(&text, None).await.unwrap().client, "provider");
+    let stolen = stolen(&world).await;
     let forbidden = |error: kube_client::error::ApiError| assert_eq!(error.code, 403, "{error}");
     for kind in [
         core("namespaces"),
@@ -120,6 +126,43 @@ async fn a_secret_that_the_operator_keeps_for_itself_never_crosses() {
         if said || binding.contains("root-password") { Ok(()) } else { Err(format!("{events:?} {binding}")) }
     })
     .await;
+    world.end().await;
+}
+
+/// What the operator will make for itself can be guessed.
+#[tokio::test]
+async fn a_name_that_an_object_gives_opens_nothing_before_it_is_judged() {
+    let mut world = World::bound(super::PROGRAM, Service::new(65)).await;
+    world.expect_refusals("somebody holds a stolen credential");
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    world.provider().stop_operator().await;
+    let here = &world.consumers[0].site;
+    here.apply(&service.resource(), &service.object("default", "two", "root-password")).await;
+    let there = &world.providers[0].site;
+    let namespace = eventually("the name is listed", async || {
+        let mapped = there.list(&ours("apiservicenamespaces", "APIServiceNamespace")).await;
+        let listed = mapped[0]["status"]["claimedObjects"].as_array().into_iter().flatten();
+        match listed.into_iter().any(|entry| entry["name"] == "root-password") {
+            true => Ok(mapped[0]["status"]["namespace"].as_str().unwrap_or_default().to_owned()),
+            false => Err(mapped[0]["status"].to_string()),
+        }
+    })
+    .await;
+    let stolen = stolen(&world).await;
+    let refused = async |when: &str| {
+        stays(when, Duration::from_secs(2), async || {
+            match stolen.get(&core("secrets"), &ObjectKey::new(&namespace, "root-password")).await {
+                Err(error) if error.is_forbidden() => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    };
+    refused("nothing is there yet").await;
+    let own = json!({"metadata": {"name": "root-password", "namespace": namespace}, "stringData": {"root": "x"}});
+    there.apply(&core("secrets"), &own).await;
+    refused("it is the operator's own").await;
     world.end().await;
 }
 

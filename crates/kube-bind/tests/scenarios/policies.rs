@@ -146,6 +146,7 @@ async fn names(site: &Site, binding: &str) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn a_stolen_agent_is_answered_as_the_page_says() {
     let mut world = World::bound(super::PROGRAM, Service::new(191)).await;
+    world.expect_refusals("somebody holds a stolen credential");
     let service = world.service();
     let binding = world.binding(0);
     let role = claims_role_name(&binding);

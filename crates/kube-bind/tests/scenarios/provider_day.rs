@@ -224,6 +224,14 @@ async fn a_contract_that_is_closed_opens_again_without_the_annotation() {
     .await;
     let ended = world.bind(0, 0).await;
     let _ = ended.refused(&["not paid"]);
+    // Taking the credential away as well does not open it.
+    let hands = admin(&world);
+    let ended = hands.bind(&["provider", "revoke", &contract], "").await.ok();
+    for part in ["objects stay", "stays closed", "backend.kube-bind.io/revoked"] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    let ended = world.bind(0, 0).await;
+    let _ = ended.refused(&["not paid"]);
     // Without the annotation a login opens it again, with everything in it.
     site.patch(&kind, &contract, "cluster", &word(Value::Null)).await;
     let _ = world.bind(0, 0).await.ok();
@@ -234,5 +242,16 @@ async fn a_contract_that_is_closed_opens_again_without_the_annotation() {
         if copy["spec"]["size"] == 8 && copy["metadata"]["uid"] == uid { Ok(()) } else { Err(copy.to_string()) }
     })
     .await;
+
+    // Closed without a word, and its objects are deleted: it is closed all the same.
+    site.patch(&kind, &contract, "cluster", &word(json!(""))).await;
+    let ended = world.bind(0, 0).await;
+    let _ = ended.refused(&["the provider has revoked it, and only the provider can restore it"]);
+    let ended = hands.bind(&["provider", "revoke", &contract, "--delete-objects"], "").await.ok();
+    for part in ["1 of its objects are being deleted", "stays closed"] {
+        assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
+    }
+    let ended = world.bind(0, 0).await;
+    let _ = ended.refused(&["the provider has revoked it, and only the provider can restore it"]);
     world.end().await;
 }

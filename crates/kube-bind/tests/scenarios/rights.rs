@@ -8,7 +8,7 @@ use kube_client::api::{FieldManager, Subresource};
 use kube_client::store::ObjectKey;
 use serde_json::{Value, json};
 use testkit::eventually;
-use testkit::rights::{Excuses, Rights, Seen, Witness, compare, judge};
+use testkit::rights::{Excuses, Rights, Seen, Witness, compare, is_agent, is_backend, is_credential, judge};
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
@@ -24,6 +24,7 @@ const AGENT: Excuses = &[
         "when it might no longer: list rolebindings.rbac.authorization.k8s.io",
         "unbinding takes the binding's rights away; the agent may be looking for what it bound",
     ),
+    ("when it might no longer: list <kinds>", "the same, for objects that a CRD which is being deleted waits for"),
 ];
 
 const CREDENTIAL: Excuses = &[
@@ -383,18 +384,6 @@ async fn every_right_is_needed_and_none_is_missing() {
     faults.extend(judge("the backend", &backend, BACKEND));
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     world.end().await;
-}
-
-pub(super) fn is_agent(user: &str) -> bool {
-    user == "system:serviceaccount:kube-bind:konnector"
-}
-
-pub(super) fn is_backend(user: &str) -> bool {
-    user == "system:serviceaccount:kube-bind:backend"
-}
-
-pub(super) fn is_credential(user: &str) -> bool {
-    user.ends_with(":kube-binder")
 }
 
 /// Replaces names that come from seeds.

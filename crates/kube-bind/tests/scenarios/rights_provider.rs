@@ -7,12 +7,12 @@ use kube_client::resource::Resource;
 use serde_json::{Value, json};
 use testkit::eventually;
 use testkit::program::Person;
-use testkit::rights::{Excuses, Witness, compare, judge};
+use testkit::rights::{Excuses, Witness, compare, is_agent, is_backend, is_credential, judge};
 use testkit::service::Service;
 use testkit::site::{Site, core, ours};
 use testkit::world::World;
 
-use super::rights::{gone, is_agent, is_backend, is_credential, plain, running, there};
+use super::rights::{gone, plain, running, there};
 
 /// Rights of the backend that are needed here.
 pub(super) const SHOWN: [&str; 19] = [

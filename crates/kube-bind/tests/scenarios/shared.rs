@@ -429,21 +429,80 @@ async fn an_orphaned_binding_leaves_what_lies_in_the_contract_namespace() {
     let contract = contract(&world, &world.consumers[0]).await;
     let _ = world.consumers[0].person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
     let there = &world.providers[0].site;
+    without_credential(there, &contract).await;
+    stays("the copy stays", Duration::from_secs(2), async || {
+        there.get(&service.resource(), &contract, "one").await.map(|_| ()).ok_or("it was destroyed".to_owned())
+    })
+    .await;
+    found_again(world, &contract).await;
+}
+
+async fn without_credential(there: &Site, contract: &str) {
     eventually("its credential is gone", async || {
         let accounts = there.names(&core("serviceaccounts")).await;
         let own = accounts.iter().find(|name| name.starts_with(&format!("{contract}/kube-binder")));
         own.map_or(Ok(()), |name| Err(name.clone()))
     })
     .await;
-    stays("the copy stays", Duration::from_secs(2), async || {
-        there.get(&service.resource(), &contract, "one").await.map(|_| ()).ok_or("it was destroyed".to_owned())
-    })
-    .await;
-    // Bound again, it is found again.
-    let uid = there.get(&service.resource(), &contract, "one").await.unwrap()["metadata"]["uid"].clone();
+}
+
+/// Bound again, the copy is found again.
+async fn found_again(world: World, contract: &str) {
+    let service = world.service();
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let uid = there.get(&service.resource(), contract, "one").await.unwrap()["metadata"]["uid"].clone();
     let _ = world.bind(0, 0).await.ok();
     here.patch(&service.resource(), "", "one", &json!({"spec": {"size": 9}})).await;
     saw(here, &service, "one", 9).await;
-    assert_eq!(there.get(&service.resource(), &contract, "one").await.unwrap()["metadata"]["uid"], uid);
+    assert_eq!(there.get(&service.resource(), contract, "one").await.unwrap()["metadata"]["uid"], uid);
     world.end().await;
+}
+
+/// What lies in the contract namespace outlives the last binding when the backend cannot see any more what it is: the copy
+/// stays, and is found again when the kind is offered and bound again.
+async fn orphans_that_nobody_can_see(service: Service, hide: impl AsyncFn(&Site, &Service)) {
+    let world = World::bound(super::PROGRAM, service).await;
+    let service = world.service();
+    let here = &world.consumers[0].site;
+    here.apply(&service.resource(), &service.object("", "one", "unused")).await;
+    saw(here, &service, "one", 2).await;
+    let contract = contract(&world, &world.consumers[0]).await;
+    let there = &world.providers[0].site;
+    hide(there, &service).await;
+    let _ = world.consumers[0].person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
+    without_credential(there, &contract).await;
+    stays("the copy stays", Duration::from_secs(2), async || {
+        let namespace = there.get(&core("namespaces"), "", &contract).await.ok_or("its namespace is gone")?;
+        if namespace["metadata"]["deletionTimestamp"].is_string() {
+            return Err("its namespace is being deleted".to_owned());
+        }
+        there.get(&service.resource(), &contract, "one").await.map(|_| ()).ok_or("it was destroyed".to_owned())
+    })
+    .await;
+    let _ = admin(&world).bind(&["provider", "offer", &service.crd_name()], "").await.ok();
+    found_again(world, &contract).await;
+}
+
+#[tokio::test]
+async fn orphans_of_a_kind_that_is_no_longer_labelled_stay_in_the_contract_namespace() {
+    let service = Service::new(241).without_claims().cluster_scoped();
+    orphans_that_nobody_can_see(service, async |there: &Site, service: &Service| {
+        let patch = json!({"metadata": {"labels": {"kube-bind.io/exported": null}}});
+        there.patch(&crds(), "", &service.crd_name(), &patch).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn orphans_of_a_kind_that_is_no_longer_granted_stay_in_the_contract_namespace() {
+    let service = Service::new(242).without_claims().cluster_scoped();
+    orphans_that_nobody_can_see(service, async |there: &Site, service: &Service| {
+        let roles =
+            kube_client::resource::Resource::new("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole");
+        let offers = contract::rbac::backend::OFFERS;
+        let mut rules = there.get(&roles, "", offers).await.unwrap()["rules"].clone();
+        rules.as_array_mut().unwrap().retain(|rule| rule["apiGroups"] != json!([service.group]));
+        there.patch(&roles, "", offers, &json!({"rules": rules})).await;
+    })
+    .await;
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::eventually;
+use testkit::fault::{Fault, on};
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds};
 use testkit::world::World;
@@ -87,6 +88,60 @@ async fn status_is_carried_as_it_is_and_goes_when_it_goes() {
         }
     })
     .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_status_comes_down_while_the_spec_is_refused_or_contested() {
+    let mut world = World::with_faults(super::PROGRAM, Service::new(24)).await;
+    let _ = world.bind(0, 0).await.ok();
+    let service = world.service();
+    let kind = service.resource();
+    world.make("default", "one", "one-token").await;
+    world.provider().stop_operator().await;
+    let namespace = world.copy(0, "one").await.unwrap()["metadata"]["namespace"].as_str().unwrap().to_owned();
+    let (here, there) = (&world.consumers[0].site, &world.providers[0].site);
+    let size = json!({"spec": {"size": 9}});
+    let told = async |reason: &str| {
+        eventually(&format!("an Event {reason}"), async || {
+            let events = here.list(&core("events")).await;
+            let said = events.iter().any(|e| e["involvedObject"]["name"] == "one" && e["reason"] == reason);
+            if said { Ok(()) } else { Err(json!(events).to_string()) }
+        })
+        .await;
+    };
+    let comes_down = async |phase: &str| {
+        there.patch_status(&kind, &namespace, "one", &json!({"phase": phase})).await;
+        eventually(&format!("{phase} is at the consumer"), async || {
+            let object = here.get(&kind, "default", "one").await.unwrap_or_default();
+            if object["status"]["phase"] == phase { Ok(()) } else { Err(object["status"].to_string()) }
+        })
+        .await;
+    };
+    let there_is = async |wanted: u32| {
+        eventually(&format!("size {wanted} is at the provider"), async || {
+            let copy = world.copy(0, "one").await.unwrap_or_default();
+            if copy["spec"]["size"] == wanted { Ok(()) } else { Err(copy["spec"].to_string()) }
+        })
+        .await;
+    };
+    let proxy = world.providers[0].faults.as_ref().unwrap();
+    proxy.when(on("PATCH", &["/one?"]), Fault::invalid("\"one\" is invalid: spec.size: must not grow"));
+    here.patch(&kind, "default", "one", &size).await;
+    told("SyncRefused").await;
+    comes_down("Degraded").await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["spec"]["size"], 2);
+    proxy.well();
+    there_is(9).await;
+    // Somebody at the provider has another opinion, again and again.
+    for _ in 0..3 {
+        there.patch(&kind, &namespace, "one", &json!({"spec": {"size": 1}})).await;
+        there_is(9).await;
+    }
+    there.patch(&kind, &namespace, "one", &json!({"spec": {"size": 1}})).await;
+    told("FieldContested").await;
+    comes_down("Contested").await;
+    assert_eq!(world.copy(0, "one").await.unwrap()["spec"]["size"], 1, "the status has waited for the spec");
     world.end().await;
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testkit::fault::{Fault, all, on};
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
@@ -160,5 +161,60 @@ async fn deleting_objects_of_an_api_that_the_provider_has_withdrawn_waits_and_de
     assert!(finalizers(&object).is_empty(), "our finalizer stayed: {object}");
     assert!(world.copy(0, "one").await.is_some(), "the copy stays");
     world.phase(&other.plural, "Connected").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_binding_deleted_while_the_agent_was_away_is_told_to_the_provider() {
+    let mut world = World::with_faults(super::PROGRAM, Service::new(56).without_claims()).await;
+    let _ = world.bind(0, 0).await.ok();
+    let service = world.service();
+    world.consumer().stop_agent().await;
+    world.consumers[0].site.delete(&bindings(), "", &service.plural).await;
+    world.providers[0].faults.as_ref().unwrap().when(all(), Fault::Delay(Duration::from_millis(500)));
+    world.consumer().start_agent().await;
+    unbound(&world.consumers[0].site, &service).await;
+    let there = &world.providers[0].site;
+    eventually("export and contract are gone at the provider", async || {
+        let exports = there.names(&ours("apiserviceexports", "APIServiceExport")).await;
+        let contracts = there.names(&ours("clusterbindings", "ClusterBinding")).await;
+        let namespaces = there.names(&core("namespaces")).await;
+        let left: Vec<_> = namespaces.into_iter().filter(|name| name.contains("cluster-")).collect();
+        let gone = exports.is_empty() && contracts.is_empty() && left.is_empty();
+        if gone { Ok(()) } else { Err(format!("{exports:?} {contracts:?} {left:?}")) }
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_let_go_of_is_told_and_holds_up_no_other() {
+    let world = World::with_faults(super::PROGRAM, Service::new(57).without_claims()).await;
+    let _ = world.bind(0, 0).await.ok();
+    let service = world.service();
+    let here = &world.consumers[0].site;
+    world.make("default", "one", "unused").await;
+    world.make("default", "two", "unused").await;
+    let proxy = world.consumers[0].faults.as_ref().unwrap();
+    let denied = "admission webhook \"guard\" denied the request: not on Fridays";
+    proxy.when(on("PATCH", &[&service.plural, "/one?"]), Fault::invalid(denied));
+    here.delete(&bindings(), "", &service.plural).await;
+    eventually("the other object has not our finalizer", async || {
+        let two = here.get(&service.resource(), "default", "two").await.ok_or("it went")?;
+        if finalizers(&two).is_empty() { Ok(()) } else { Err(two["metadata"].to_string()) }
+    })
+    .await;
+    eventually("the binding says what it waits for", async || {
+        let status = world.consumers[0].binding_status(&service.plural).await.to_string();
+        let told = ["UnbindingWaits", "consumer", "one", "not on Fridays"];
+        if told.iter().all(|part| status.contains(part)) { Ok(()) } else { Err(status) }
+    })
+    .await;
+    let one = here.get(&service.resource(), "default", "one").await.unwrap();
+    assert!(!finalizers(&one).is_empty(), "{one}");
+    proxy.well();
+    unbound(here, &service).await;
+    let one = here.get(&service.resource(), "default", "one").await.unwrap();
+    assert!(finalizers(&one).is_empty(), "our finalizer stayed: {one}");
     world.end().await;
 }

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -289,7 +290,7 @@ impl Api {
         self.call("patch", resource, key, Method::PATCH, &path, Some(patch), Some("application/json-patch+json"))
             .await
             .map_err(|mut error| {
-                if error.code == 422 && error.message.contains("test") {
+                if error.code == 422 && is_unmet(&error.message) {
                     error.class = Class::Conflict;
                 }
                 error
@@ -384,41 +385,48 @@ impl Api {
         self.call("get", &nothing, &ObjectKey::cluster(""), Method::GET, path, None, None).await
     }
 
-    async fn call(
-        &self,
+    // Boxed from here on: what is not is compiled anew in every crate that awaits it.
+    fn call<'a>(
+        &'a self,
         verb: &'static str,
-        resource: &Resource,
-        key: &ObjectKey,
+        resource: &'a Resource,
+        key: &'a ObjectKey,
         method: Method,
-        path: &str,
-        body: Option<&Value>,
+        path: &'a str,
+        body: Option<&'a Value>,
         content_type: Option<&'static str>,
-    ) -> Result<Value, ApiError> {
-        let bytes = self.bytes(verb, resource, key, method, path, body, content_type).await?;
-        serde_json::from_slice(&bytes).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))
+    ) -> BoxFuture<'a, Result<Value, ApiError>> {
+        async move {
+            let bytes = self.bytes(verb, resource, key, method, path, body, content_type).await?;
+            serde_json::from_slice(&bytes).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))
+        }
+        .boxed()
     }
 
-    async fn bytes(
-        &self,
+    fn bytes<'a>(
+        &'a self,
         verb: &'static str,
-        resource: &Resource,
-        key: &ObjectKey,
+        resource: &'a Resource,
+        key: &'a ObjectKey,
         method: Method,
-        path: &str,
-        body: Option<&Value>,
+        path: &'a str,
+        body: Option<&'a Value>,
         content_type: Option<&'static str>,
-    ) -> Result<bytes::Bytes, ApiError> {
-        let work = async {
-            let answer = self.send(verb, resource, key, method, path, body, content_type).await?;
-            let collected = answer.into_body().collect().await;
-            collected
-                .map(http_body_util::Collected::to_bytes)
-                .map_err(|e| self.failure(verb, resource, key, Class::Unreachable, &e))
-        };
-        match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
-            Ok(result) => result,
-            Err(elapsed) => Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
+    ) -> BoxFuture<'a, Result<bytes::Bytes, ApiError>> {
+        async move {
+            let work = async {
+                let answer = self.send(verb, resource, key, method, path, body, content_type).await?;
+                let collected = answer.into_body().collect().await;
+                collected
+                    .map(http_body_util::Collected::to_bytes)
+                    .map_err(|e| self.failure(verb, resource, key, Class::Unreachable, &e))
+            };
+            match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
+                Ok(result) => result,
+                Err(elapsed) => Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
+            }
         }
+        .boxed()
     }
 
     async fn send(
@@ -434,62 +442,67 @@ impl Api {
         self.send_over(self.client.clone(), verb, resource, key, method, path, body, content_type).await
     }
 
-    async fn send_over(
-        &self,
+    fn send_over<'a>(
+        &'a self,
         client: kube::Client,
         verb: &'static str,
-        resource: &Resource,
-        key: &ObjectKey,
+        resource: &'a Resource,
+        key: &'a ObjectKey,
         method: Method,
-        path: &str,
-        body: Option<&Value>,
+        path: &'a str,
+        body: Option<&'a Value>,
         content_type: Option<&'static str>,
-    ) -> Result<http::Response<Body>, ApiError> {
-        let bytes = match body {
-            Some(body) => serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?,
-            None => Vec::new(),
-        };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::ACCEPT, "application/json")
-            .header(header::ACCEPT_ENCODING, "identity")
-            .header(header::USER_AGENT, concat!("kube-bind/", env!("CARGO_PKG_VERSION")));
-        if let Some(content_type) = content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
+    ) -> BoxFuture<'a, Result<http::Response<Body>, ApiError>> {
+        async move {
+            let bytes = match body {
+                Some(body) => {
+                    serde_json::to_vec(body).map_err(|e| self.failure(verb, resource, key, Class::Decode, &e))?
+                }
+                None => Vec::new(),
+            };
+            let mut request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::ACCEPT, "application/json")
+                .header(header::ACCEPT_ENCODING, "identity")
+                .header(header::USER_AGENT, concat!("kube-bind/", env!("CARGO_PKG_VERSION")));
+            if let Some(content_type) = content_type {
+                request = request.header(header::CONTENT_TYPE, content_type);
+            }
+            let request =
+                request.body(Body::from(bytes)).map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
+            let sent = tokio::time::timeout(REQUEST_TIMEOUT, client.send(request)).await;
+            let answer = match sent {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(error)) => return Err(self.failure(verb, resource, key, Class::Unreachable, &error)),
+                Err(elapsed) => return Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
+            };
+            if answer.status().is_success() {
+                return Ok(answer);
+            }
+            let code = answer.status().as_u16();
+            let header_retry = answer
+                .headers()
+                .get(header::RETRY_AFTER)
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| v.parse().ok())
+                .map(Duration::from_secs)
+                .map(patience);
+            let body = tokio::time::timeout(REQUEST_TIMEOUT, answer.into_body().collect()).await;
+            let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let (reason, message, status_retry) = read_status(&body, code);
+            Err(ApiError {
+                side: self.side.to_string(),
+                verb,
+                target: format!("{resource} {key}"),
+                class: classify(code, &reason),
+                code,
+                reason,
+                message,
+                retry_after: header_retry.or(status_retry),
+            })
         }
-        let request =
-            request.body(Body::from(bytes)).map_err(|e| self.failure(verb, resource, key, Class::Invalid, &e))?;
-        let sent = tokio::time::timeout(REQUEST_TIMEOUT, client.send(request)).await;
-        let answer = match sent {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(self.failure(verb, resource, key, Class::Unreachable, &error)),
-            Err(elapsed) => return Err(self.failure(verb, resource, key, Class::Unreachable, &elapsed)),
-        };
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        let code = answer.status().as_u16();
-        let header_retry = answer
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.parse().ok())
-            .map(Duration::from_secs)
-            .map(patience);
-        let body = tokio::time::timeout(REQUEST_TIMEOUT, answer.into_body().collect()).await;
-        let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        let (reason, message, status_retry) = read_status(&body, code);
-        Err(ApiError {
-            side: self.side.to_string(),
-            verb,
-            target: format!("{resource} {key}"),
-            class: classify(code, &reason),
-            code,
-            reason,
-            message,
-            retry_after: header_retry.or(status_retry),
-        })
+        .boxed()
     }
 
     fn failure(
@@ -513,6 +526,13 @@ impl Api {
     }
 }
 
+/// Whether a refused JSON patch is one whose `test` failed, or that does not fit the object as it is by now. The content of
+/// an object that fits is refused in other words: `Kind.group "name" is invalid`, whatever its name and fields are.
+fn is_unmet(message: &str) -> bool {
+    let words = ["the server rejected our request due to an error in our request", "test failed"];
+    !message.contains(" is invalid") && words.iter().any(|word| message.contains(word))
+}
+
 /// Where a patch of any form goes.
 fn patch_path(resource: &Resource, key: &ObjectKey, subresource: Subresource, manager: FieldManager) -> String {
     let object = resource.object_path(key.namespace(), &key.name, subresource.path());
@@ -522,4 +542,18 @@ fn patch_path(resource: &Resource, key: &ObjectKey, subresource: Subresource, ma
 /// The finalizers on an object.
 pub fn finalizers_of(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case("the server rejected our request due to an error in our request", true)]
+    #[case("testing value /metadata/uid failed: test failed", true)]
+    #[case("Kudu.example.com \"test\" is invalid: status.latest: Invalid value: \"string\"", false)]
+    #[case("admission webhook \"latest.example.com\" denied the request: no", false)]
+    fn only_a_patch_that_does_not_fit_is_a_conflict(#[case] message: &str, #[case] unmet: bool) {
+        assert_eq!(is_unmet(message), unmet);
+    }
 }

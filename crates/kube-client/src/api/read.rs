@@ -127,24 +127,23 @@ impl Api {
         let answer = self.send("list", resource, &key, Method::GET, &path, None, None).await?;
         let pieces = Pieces::new(answer.into_body().into_data_stream().boxed());
         let (this, resource) = (self.clone(), resource.clone());
-        Ok(futures::stream::unfold(Some(pieces), move |pieces| {
-            let (this, resource, key) = (this.clone(), resource.clone(), key.clone());
-            async move {
-                let mut pieces = pieces?;
-                let fail = |class, error: &dyn std::error::Error| this.failure("list", &resource, &key, class, error);
-                let listed = match tokio::time::timeout(REQUEST_TIMEOUT, pieces.next()).await {
-                    Ok(Ok(Piece::Item(item))) => return Some((Ok(Listed::Item(item.into())), Some(pieces))),
-                    Ok(Ok(Piece::Rest(rest))) => serde_json::from_slice::<List>(&rest)
-                        .map(|List { metadata }| Listed::End {
-                            continue_token: Some(metadata.token).filter(|t| !t.is_empty()),
-                            revision: metadata.revision,
-                        })
-                        .map_err(|error| fail(Class::Decode, &error)),
-                    Ok(Err(error)) => Err(fail(Class::Unreachable, &error)),
-                    Err(elapsed) => Err(fail(Class::Unreachable, &elapsed)),
-                };
-                Some((listed, None))
-            }
+        Ok(futures::stream::unfold(Some((pieces, this, resource, key)), |state| async move {
+            let (mut pieces, this, resource, key) = state?;
+            let fail = |class, error: &dyn std::error::Error| this.failure("list", &resource, &key, class, error);
+            let listed = match tokio::time::timeout(REQUEST_TIMEOUT, pieces.next()).await {
+                Ok(Ok(Piece::Item(item))) => {
+                    return Some((Ok(Listed::Item(item.into())), Some((pieces, this, resource, key))));
+                }
+                Ok(Ok(Piece::Rest(rest))) => serde_json::from_slice::<List>(&rest)
+                    .map(|List { metadata }| Listed::End {
+                        continue_token: Some(metadata.token).filter(|t| !t.is_empty()),
+                        revision: metadata.revision,
+                    })
+                    .map_err(|error| fail(Class::Decode, &error)),
+                Ok(Err(error)) => Err(fail(Class::Unreachable, &error)),
+                Err(elapsed) => Err(fail(Class::Unreachable, &elapsed)),
+            };
+            Some((listed, None))
         })
         .boxed())
     }

@@ -6,7 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use kube_bind_api::constants::{
-    ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CLUSTER_PRETTY_NAME, KUBE_BINDER, KUBECONFIG_SECRET,
+    ANNOTATION_AUTHOR, ANNOTATION_CLUSTER_NAMESPACE, ANNOTATION_CLUSTER_PRETTY_NAME, ANNOTATION_REVOKED, KUBE_BINDER,
+    KUBECONFIG_SECRET, reason,
 };
 use kube_client::api::ListQuery;
 use kube_client::resource::Resource;
@@ -119,8 +120,12 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     // Looked up before anything goes: the backend takes what belongs to the contract along.
     let places = if delete_objects { places(provider, contract).await? } else { Vec::new() };
     let token = token(provider, contract).await?;
-    // Whatever lasts is tied to the ClusterBinding; without it the backend does not bring the credential back.
-    provider.delete(&kinds::cluster_bindings(), binding).await?;
+    let closed = binding.pointer("/metadata/annotations").and_then(|all| all.get(ANNOTATION_REVOKED)).is_some();
+    // Whatever lasts is tied to the ClusterBinding; without it the backend does not bring the credential back. Nor does it
+    // where it is closed for good, which only stands there.
+    if !closed {
+        provider.delete(&kinds::cluster_bindings(), binding).await?;
+    }
     for (resource, name) in [
         (kinds::service_accounts(), KUBE_BINDER),
         (kinds::secrets(), KUBE_BINDER),
@@ -131,8 +136,13 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
             provider.delete(&resource, &object).await?;
         }
     }
-    if let Some(token) = token {
-        token_dead(provider, contract, &token).await?;
+    match token {
+        Some(token) => token_dead(provider, contract, &token).await?,
+        // The backend has taken it away, maybe a moment ago.
+        None if closed && condition(binding, "Healthy", "reason") != reason::REVOKED => {
+            tokio::time::sleep(REMEMBERED).await;
+        }
+        None => {}
     }
     // Only now: an agent with a working credential would bring them back.
     let deleted = delete_all(provider, contract, &places).await?;
@@ -141,7 +151,12 @@ async fn revoke(provider: &Cluster, contract: &str, delete_objects: bool) -> Res
     } else {
         " Its objects stay.".to_owned()
     };
-    print::line(&format!("Revoked {contract}: its credential no longer works.{objects}\n"))
+    let stays = if closed {
+        format!(" It stays closed until you take the annotation {ANNOTATION_REVOKED} off its ClusterBinding.")
+    } else {
+        String::new()
+    };
+    print::line(&format!("Revoked {contract}: its credential no longer works.{objects}{stays}\n"))
 }
 
 /// The token that the contract's consumer has.

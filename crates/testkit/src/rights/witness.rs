@@ -12,7 +12,7 @@ use kube_client::{Delta, Informer, InformerOptions};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::{Record, Use};
+use super::{Record, Use, Why, is_agent, is_backend, is_credential};
 use crate::eventually;
 use crate::site::{Site, core};
 
@@ -226,6 +226,29 @@ impl Witness {
     pub fn rights(&self) -> Rights {
         self.history.lock().rights()
     }
+
+    /// What our own identities asked for and never might, so far. Whether a right came or went just then is not asked here:
+    /// that takes a witness whose own watches never broke.
+    #[must_use]
+    pub fn never(&self) -> BTreeSet<String> {
+        let rights = self.rights();
+        let refusals = self.record.seen().refusals.into_iter().filter(|refusal| {
+            let user = refusal.what.user.as_str();
+            is_agent(user) || is_backend(user) || is_credential(user)
+        });
+        let never = refusals.filter(|refusal| rights.why(refusal).0 == Why::Never);
+        let line = |what: Use| match what.group.as_str() {
+            "" => format!("{}: {} {} {}/{}", what.user, what.verb, what.resource, what.namespace, what.name),
+            group => format!("{}: {} {}.{group} {}/{}", what.user, what.verb, what.resource, what.namespace, what.name),
+        };
+        never.map(|refusal| refusal.what).filter(|what| !is_excused(what)).map(line).collect()
+    }
+}
+
+/// An export whose schema is gone may have been of a kind that is cluster-scoped at the provider: the backend looks whether
+/// it was, and takes the answer that it may not as no.
+fn is_excused(what: &Use) -> bool {
+    what.verb == "get" && what.resource == "clusterrolebindings" && what.name.starts_with("kube-bind-shared:")
 }
 
 /// A story that stops in the middle may have stopped for want of a right.
