@@ -95,7 +95,9 @@ impl Site {
         let mut record = Record::default();
         let (text, record, server) = if is_real(side) {
             let loan = pool::take(cluster, what).await;
-            record.follow(&loan.cluster().folder().join("audit.log"), loan.audit_from);
+            if pool::audited() {
+                record.follow(&loan.cluster().folder().join("audit.log"), loan.audit_from);
+            }
             (loan.cluster().admin_kubeconfig(), Arc::new(record), Server::Real(Some(loan)))
         } else {
             let record = Arc::new(record);
@@ -109,6 +111,12 @@ impl Site {
         std::fs::write(&kubeconfig, &text).unwrap();
         let api = Api::new(connect::from_kubeconfig(&text, None).await.unwrap().client, cluster);
         Self { cluster: cluster.to_owned(), kubeconfig, api, record, server }
+    }
+
+    /// Whether it is written down what is asked here: `KUBE_BIND_TEST_AUDIT=off` says that a real one writes no audit log.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        matches!(self.server, Server::Embedded { .. }) || pool::audited()
     }
 
     /// Stops it; clients get refused connections.

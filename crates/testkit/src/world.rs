@@ -101,7 +101,7 @@ pub struct World {
     pub providers: Vec<Provider>,
     /// The consumers.
     pub consumers: Vec<Consumer>,
-    /// Of all sites: every scenario is part of the recording.
+    /// Of all sites that are recorded: every scenario is part of the recording.
     witnesses: Vec<Witness>,
     expected: Option<&'static str>,
     shutdown: CancellationToken,
@@ -212,7 +212,7 @@ impl World {
         let name = format!("provider{number}");
         let mut site =
             Site::start(&self.folder.path().join(&name), &name, Side::Provider, Some(install::PROVIDER)).await;
-        self.witnesses.push(Witness::start(&site).await);
+        self.watch(&site).await;
         let token = install::provider(&mut site, self.folder.path(), &service).await;
         if service.cluster_scoped && !service.isolated {
             // What is cluster-scoped at the provider needs roles of its own.
@@ -298,6 +298,13 @@ impl World {
         self.consumers[consumer].person.bind_in_browser(&words, &self.logins[consumer.min(1)], None).await
     }
 
+    /// Has a witness look at a site from now on.
+    async fn watch(&mut self, site: &Site) {
+        if site.is_recorded() {
+            self.witnesses.push(Witness::start(site).await);
+        }
+    }
+
     /// One more consumer.
     pub async fn add_consumer(&mut self) {
         let mut consumer = self.consumer_with(Some(install::CONSUMER)).await;
@@ -319,7 +326,7 @@ impl World {
         let name = format!("consumer{}", self.consumers.len() + 1);
         let folder = self.folder.path().join(&name);
         let site = Site::start(&folder, &name, Side::Consumer, installed).await;
-        self.witnesses.push(Witness::start(&site).await);
+        self.watch(&site).await;
         let person =
             Person { program: self.program.clone(), home: folder.join("home"), kubeconfig: site.kubeconfig.clone() };
         std::fs::create_dir_all(&person.home).unwrap();

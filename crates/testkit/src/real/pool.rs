@@ -174,10 +174,14 @@ async fn attempt<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(words)
 }
 
+/// Whether clusters keep an audit log: whoever measures wants no log of every request.
+pub fn audited() -> bool {
+    std::env::var_os("KUBE_BIND_TEST_AUDIT").is_none_or(|audit| audit != "off")
+}
+
 async fn start(folder: &Path) -> Member {
-    // Whoever measures wants no log of every request.
-    let audit = std::env::var_os("KUBE_BIND_TEST_AUDIT").is_none_or(|audit| audit != "off");
-    let cluster = Kubernetes::start(folder, Options { remove_folder: true, audit, ..Options::default() }).await;
+    let cluster =
+        Kubernetes::start(folder, Options { remove_folder: true, audit: audited(), ..Options::default() }).await;
     // What the servers write in the first seconds belongs to what is there.
     let fresh = State { served: served(&cluster).await, stored: cluster.snapshot().await };
     Member { cluster, fresh, installed: None }
