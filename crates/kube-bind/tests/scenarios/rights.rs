@@ -25,6 +25,12 @@ const AGENT: Excuses = &[
         "unbinding takes the binding's rights away; the agent may be looking for what it bound",
     ),
     ("when it might no longer: list <kinds>", "the same, for objects that a CRD which is being deleted waits for"),
+    ("before it might: list secrets", "an API server decides by a binding a few milliseconds after it took it"),
+    ("before it might: list services", "the same"),
+    ("before it might: list configmaps", "the same"),
+    ("before it might: watch secrets", "the same"),
+    ("before it might: watch services", "the same"),
+    ("before it might: watch configmaps", "the same"),
 ];
 
 const CREDENTIAL: Excuses = &[
