@@ -31,6 +31,9 @@ const HEARD: Duration = Duration::from_secs(3);
 /// How soon to look again whether the provider answers. Two looks of its heartbeat tell.
 const CONNECTING: Duration = Duration::from_secs(1);
 
+/// When a provider that answers is asked once more to take the export back: nobody asks later, the binding is gone then.
+const AGAIN: [Duration; 3] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
+
 /// One step towards the end of a binding; `provider` is missing when its credential is. What fails again and again stands in
 /// the binding.
 pub async fn unbind(
@@ -394,10 +397,18 @@ async fn withdraw_export(provider: Option<&Arc<Provider>>, name: &str) -> Result
     if !pin::holds(&cluster_binding, &provider.consumer.uid) {
         return Err("the contract belongs to another cluster".into());
     }
-    let live = provider.api.get_opt(&resources::exports(), &key).await.map_err(|e| e.to_string())?;
-    let Some(live) = live else { return Ok(()) };
+    let mut pauses = AGAIN.into_iter();
+    loop {
+        let Err(error) = delete_export(provider, &key).await else { return Ok(()) };
+        let Some(pause) = pauses.next().filter(|_| error.class.is_transient()) else { return Err(error.to_string()) };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn delete_export(provider: &Provider, key: &ObjectKey) -> Result<(), ApiError> {
+    let Some(live) = provider.api.get_opt(&resources::exports(), key).await? else { return Ok(()) };
     let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-    provider.api.delete(&resources::exports(), &key, uid).await.map_err(|e| e.to_string())
+    provider.api.delete(&resources::exports(), key, uid).await
 }
 
 /// With the last binding the mapped namespaces are not needed any more.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::fault::{Fault, all, on};
+use testkit::fault::{Fault, all, first_try, on};
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds, ours};
 use testkit::world::World;
@@ -216,5 +216,24 @@ async fn an_object_that_cannot_be_let_go_of_is_told_and_holds_up_no_other() {
     unbound(here, &service).await;
     let one = here.get(&service.resource(), "default", "one").await.unwrap();
     assert!(finalizers(&one).is_empty(), "our finalizer stayed: {one}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_export_is_withdrawn_though_the_provider_refuses_it_once() {
+    let world = World::with_faults(super::PROGRAM, Service::new(59)).await;
+    let service = world.service();
+    let _ = world.bind(0, 0).await.ok();
+    let proxy = world.providers[0].faults.as_ref().unwrap();
+    proxy.when(first_try("DELETE", &["/apiserviceexports/"]), Fault::status(503));
+    let person = &world.consumers[0].person;
+    let _ = person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();
+    unbound(&world.consumers[0].site, &service).await;
+    let exports = ours("apiserviceexports", "APIServiceExport");
+    eventually("the export is gone", async || {
+        let left = world.providers[0].site.names(&exports).await;
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
     world.end().await;
 }
