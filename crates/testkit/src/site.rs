@@ -119,6 +119,12 @@ impl Site {
         matches!(self.server, Server::Embedded { .. }) || pool::audited()
     }
 
+    /// The Secret with the credential that a bind has left here, the first if there are several.
+    pub async fn credential(&self) -> Value {
+        let secrets = self.list(&core("secrets")).await;
+        secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).expect("a credential")
+    }
+
     /// Stops it; clients get refused connections.
     pub async fn stop(&mut self) {
         match &mut self.server {

@@ -208,10 +208,9 @@ impl Terms {
                 let spec = schema
                     .and_then(|entry| serde_json::from_value::<BoundSchemaSpec>(entry.summary["spec"].clone()).ok());
                 if let Some(spec) = spec
-                    && let Some(version) = contract::schema::sync_version(&spec)
+                    && let Some((kind, version)) = rights::synced(&spec)
                 {
                     let open_api = contract::schema::open_api_schema(version).cloned().unwrap_or_default();
-                    let kind = Resource::new(&spec.group, &version.name, &spec.names.plural, &spec.names.kind);
                     match Strategy::of(spec.scope, export.spec.isolation) {
                         Strategy::ServiceNamespaced => drop(terms.kinds.insert(resource, (kind, open_api))),
                         Strategy::Namespaced => {

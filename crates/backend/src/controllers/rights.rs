@@ -10,7 +10,7 @@ use contract::names::Strategy;
 use contract::rbac::{self, backend, provider};
 use k8s_openapi::api::rbac::v1::Subject;
 use kube_bind_api::constants::KUBE_BINDER;
-use kube_bind_api::{APIServiceExport, BoundSchemaSpec, GroupResource, Scope};
+use kube_bind_api::{APIServiceExport, BoundSchemaSpec, BoundSchemaVersion, GroupResource, Scope};
 use kube_client::{Api, ApiError, Class, ObjectKey, Resource, Subresource};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -107,8 +107,8 @@ pub async fn outside_mapped(
     };
     let here = of(&[Strategy::Namespaced]);
     if !here.is_empty() {
-        let lodged = schemas.iter().filter(|spec| here.contains(&spec.group_resource()));
-        note(world, contract, &lodged.filter_map(synced).collect::<Vec<_>>()).await?;
+        let lodged = schemas.iter().filter(|spec| here.contains(&spec.group_resource())).filter_map(synced);
+        note(world, contract, &lodged.map(|(kind, _)| kind).collect::<Vec<_>>()).await?;
         ours_in_mapped(&world.api, &world.issuing.user, contract).await?;
         let input = provider::Mapped {
             contract_namespace: contract,
@@ -126,10 +126,10 @@ pub async fn outside_mapped(
     Ok(())
 }
 
-/// A kind in the version that the agent uses.
-fn synced(spec: &BoundSchemaSpec) -> Option<Resource> {
+/// A kind in the version that the agent uses, and that version.
+pub(super) fn synced(spec: &BoundSchemaSpec) -> Option<(Resource, &BoundSchemaVersion)> {
     let version = contract::schema::sync_version(spec)?;
-    Some(Resource::new(&spec.group, &version.name, &spec.names.plural, &spec.names.kind))
+    Some((Resource::new(&spec.group, &version.name, &spec.names.plural, &spec.names.kind), version))
 }
 
 /// Notes on a contract namespace which kinds lie in it, before anybody may put objects there.

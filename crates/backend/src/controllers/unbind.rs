@@ -91,7 +91,7 @@ async fn lodges(world: &World, contract: &str, last: &APIServiceExport) -> Resul
     if kinds.is_empty() && namespaced {
         // Made by a release that did not note them.
         for resource in &last.spec.resources {
-            let crd = crd(world, &resource.group_resource().crd_name()).await?;
+            let crd = crd(world, &resource.group_resource()).await?;
             kinds.extend(crd.as_ref().and_then(of_namespaced));
         }
     }
@@ -123,9 +123,9 @@ fn of_namespaced(crd: &Value) -> Option<Resource> {
     Some(Resource::new(&kind.group, &kind.version, &kind.plural, &kind.kind))
 }
 
-/// A CRD, labelled or not.
-async fn crd(world: &World, name: &str) -> Result<Option<Value>, Trouble> {
-    let crds = world.api.list(&resources::crds(), &ListQuery::named(None, name)).await?;
+/// The CRD of a kind, labelled or not.
+async fn crd(world: &World, kind: &GroupResource) -> Result<Option<Value>, Trouble> {
+    let crds = world.api.list(&resources::crds(), &ListQuery::named(None, &kind.crd_name())).await?;
     Ok(crds.into_iter().next())
 }
 
@@ -220,12 +220,12 @@ async fn occupies(world: &World, resource: &Resource, namespace: &str) -> Result
         Err(err) if err.class == Class::NotFound || err.is_forbidden() => err,
         Err(err) => return Err(err.into()),
     };
-    let name = format!("{}.{}", resource.plural, resource.group);
+    let kind = GroupResource::new(&resource.group, &resource.plural);
     // The kind itself is gone, and its objects with it.
-    let Some(live) = crd(world, &name).await? else { return Ok(false) };
+    let Some(live) = crd(world, &kind).await? else { return Ok(false) };
     if refused.is_forbidden() {
         tracing::warn!(
-            kind = name,
+            kind = kind.crd_name(),
             namespace,
             "objects of a kind that is not granted (any more) may be in a namespace of a consumer, which therefore stays; \
              grant the kind again (kubectl bind provider offer), or see to the namespace yourself"
@@ -257,7 +257,7 @@ async fn has_copies(world: &World, resource: &Resource, contract: &str) -> Resul
         }
     }
     // Namespaced here, they are in the contract namespace, and go with it.
-    let live = crd(world, &format!("{}.{}", resource.plural, resource.group)).await?;
+    let live = crd(world, &GroupResource::new(&resource.group, &resource.plural)).await?;
     if live.is_some_and(|live| live["spec"]["scope"] == "Namespaced") && living(world, contract).await?.is_some() {
         return occupies(world, resource, contract).await;
     }

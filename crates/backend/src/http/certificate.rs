@@ -5,7 +5,6 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -58,15 +57,15 @@ impl Certificate {
         Ok(Self { files: files.clone(), shown: RwLock::new(Arc::new(pair?)), first: seen })
     }
 
-    /// Looks at the files every so often, until it is to stop.
-    pub async fn follow(&self, every: Duration, stop: CancellationToken) {
+    /// Looks at the files as often as they want it, until it is to stop.
+    pub async fn follow(&self, stop: CancellationToken) {
         let mut known = self.first.clone();
         // What was no pair at the last look; it may have been half-written, so it is told only when it stays.
         let mut doubted: Option<Seen> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(every) => {}
+                () = tokio::time::sleep(self.files.look) => {}
             }
             let (seen, contents) = look(&self.files).await;
             if seen == known {

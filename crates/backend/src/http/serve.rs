@@ -46,7 +46,6 @@ pub struct Bound {
 struct Tls {
     config: Arc<rustls::ServerConfig>,
     certificate: Arc<Certificate>,
-    look: Duration,
 }
 
 impl Tls {
@@ -55,7 +54,7 @@ impl Tls {
         let builder = rustls::ServerConfig::builder().with_no_client_auth();
         let mut config = builder.with_cert_resolver(certificate.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), certificate, look: files.look })
+        Ok(Self { config: Arc::new(config), certificate })
     }
 }
 
@@ -86,9 +85,9 @@ pub async fn serve(bound: Bound, router: Router, drain: Duration, stop: Cancella
     let serving = async {
         match bound.tls {
             None => axum::serve(bound.listener, router).with_graceful_shutdown(graceful).await,
-            Some(Tls { config, certificate, look }) => {
+            Some(Tls { config, certificate }) => {
                 let following = stop.clone();
-                tokio::spawn(async move { certificate.follow(look, following).await });
+                tokio::spawn(async move { certificate.follow(following).await });
                 let acceptor = TlsAcceptor::from(config);
                 let listener = TlsListener::start(bound.listener, acceptor, bound.address, stop.clone());
                 axum::serve(listener, router).with_graceful_shutdown(graceful).await

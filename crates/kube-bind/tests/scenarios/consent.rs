@@ -82,13 +82,7 @@ async fn a_reviewed_file_binds_without_browser_or_question() {
     let _ = world.bind_offering(0, 0, &other.plural).await.ok();
     let person = &world.consumers[0].person;
     // The credential is the one of the first bind; S4 begins with it in a file.
-    let secret = world.consumers[0]
-        .site
-        .list(&core("secrets"))
-        .await
-        .into_iter()
-        .find(|secret| secret["data"]["kubeconfig"].is_string())
-        .unwrap();
+    let secret = world.consumers[0].site.credential().await;
     let remote = apimachinery_base64(secret["data"]["kubeconfig"].as_str().unwrap());
     let remote = file(world.folder(), "provider.kubeconfig", &remote);
     let _ = person.bind(&["unbind", &service.plural, "--orphan"], "").await.ok();

@@ -17,8 +17,7 @@ use super::both_ways::{mapped, reader, reading};
 
 /// The consumer's credential in the hands of whoever reads its Secret.
 async fn stolen(world: &World) -> (Api, String) {
-    let secrets = world.consumers[0].site.list(&core("secrets")).await;
-    let credential = secrets.iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let credential = world.consumers[0].site.credential().await;
     let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
     let connection = kube_client::connect::from_kubeconfig(&text, None).await.unwrap();
     (Api::new(connection.client, "provider"), connection.namespace)

@@ -142,8 +142,7 @@ async fn a_crd_deleted_by_hand_does_not_wait_for_a_credential() {
     let service = world.service();
     world.make("default", "one", "unused").await;
     let here = &world.consumers[0].site;
-    let secrets = here.list(&core("secrets")).await;
-    let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let credential = here.credential().await;
     let text = |field: &str| credential["metadata"][field].as_str().unwrap_or_default().to_owned();
     here.delete(&core("secrets"), &text("namespace"), &text("name")).await;
     eventually("the binding misses it", async || {
@@ -202,8 +201,7 @@ async fn a_rebuilt_consumer_is_let_in_by_the_provider_and_adopts_everything() {
 async fn rebuild(world: &mut World) {
     let service = world.service();
     let old = &world.consumers[0];
-    let secrets = old.site.list(&core("secrets")).await;
-    let credential = secrets.into_iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let credential = old.site.credential().await;
     let binding = old.site.get(&bindings(), "", &service.plural).await.unwrap();
     let rbac = |plural: &str, kind: &str| {
         kube_client::resource::Resource::new("rbac.authorization.k8s.io", "v1", plural, kind)

@@ -15,8 +15,7 @@ use testkit::{eventually, stays};
 
 /// Whoever holds the first consumer's credential.
 async fn stolen(world: &World) -> Api {
-    let secrets = world.consumers[0].site.list(&core("secrets")).await;
-    let credential = secrets.iter().find(|secret| secret["data"]["kubeconfig"].is_string()).unwrap();
+    let credential = world.consumers[0].site.credential().await;
     let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
     Api::new(kube_client::connect::from_kubeconfig(&text, None).await.unwrap().client, "provider")
 }
