@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may stop anywhere")]
 
+mod access;
+mod access_provider;
 mod bad_input;
 mod binding;
 mod birth;
@@ -34,8 +36,6 @@ mod programs;
 mod provider_day;
 mod refusals;
 mod renewed;
-mod rights;
-mod rights_provider;
 mod seeds;
 mod shared;
 mod sync;

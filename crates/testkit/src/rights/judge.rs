@@ -32,6 +32,7 @@ pub fn judge(who: &str, findings: &Findings, excuses: Excuses) -> Vec<String> {
         let count = details.len();
         let of: Vec<&str> = details.iter().map(String::as_str).take(5).collect();
         match excuse(&line).filter(|_| why.excusable()) {
+            _ if why.is_natural() => eprintln!("{who} was refused {line:?}, {count} times: {of:?}"),
             Some(reason) => eprintln!("{who} was refused {line:?}, {count} times: {reason}: {of:?}"),
             None => faults.push(format!("{who} was refused {line:?}, {count} times: {of:?}")),
         }
@@ -61,7 +62,7 @@ mod tests {
     fn a_right_that_never_was_cannot_be_excused() {
         let excuses: Excuses = &[("*", "everything goes"), ("and never might: *", "really everything")];
         let mut findings = Findings::default();
-        for why in [Why::Early, Why::Dying, Why::Withdrawn, Why::TooLate, Why::Held, Why::Never] {
+        for why in [Why::Crossing, Why::Early, Why::Dying, Why::Withdrawn, Why::TooLate, Why::Held, Why::Never] {
             findings.refused.insert((why, "get secrets".to_owned()), vec!["then".to_owned()]);
         }
         assert_eq!(judge("somebody", &findings, excuses).len(), 3);

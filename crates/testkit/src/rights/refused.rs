@@ -1,6 +1,6 @@
-//! Why a request was refused. In: the refusal, with its time, and what the witness saw. Out: a reason, and only the first
-//! three can be good ones: a right that came a moment later, or had gone a moment before. A right that never was, or was
-//! there, or had gone long ago, is no race.
+//! Why a request was refused. In: the refusal, with its time, and what the witness saw. Out: a reason. The first is good: the
+//! right came or went just then. The next three may be, if a table says so: it came a little later, or had gone a little
+//! before. A right that never was, or was there, or had gone long ago, is no race.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,7 +8,7 @@ use super::witness::Rights;
 use super::{Refusal, Use};
 
 /// The witness hears of a change a little later than the API server decides by it; a real one a little later than it
-/// tells of it.
+/// tells of it; and whoever asks, no sooner than the witness.
 const LAG: SignedDuration = SignedDuration::from_millis(1_500);
 /// How long before a right comes it may be tried.
 const EARLY: SignedDuration = SignedDuration::from_secs(10);
@@ -18,11 +18,13 @@ const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// The right came a moment later.
+    /// The right came or went so closely that whoever asked could not know.
+    Crossing,
+    /// The right came a little later.
     Early,
     /// The right had gone because its namespace was going.
     Dying,
-    /// The right had been taken back a moment before.
+    /// The right had been taken back a little before.
     Withdrawn,
     /// The right had gone long before.
     TooLate,
@@ -37,6 +39,7 @@ impl Why {
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
+            Self::Crossing => "just then",
             Self::Early => "before it might",
             Self::Dying => "in a dying namespace",
             Self::Withdrawn => "when it might no longer",
@@ -44,6 +47,12 @@ impl Why {
             Self::Held => "though it might",
             Self::Never => "and never might",
         }
+    }
+
+    /// Whether it needs no reason.
+    #[must_use]
+    pub fn is_natural(self) -> bool {
+        self == Self::Crossing
     }
 
     /// Whether a table may have a reason for it.
@@ -61,6 +70,7 @@ impl Rights {
         let gone = |ago: SignedDuration| {
             let why = match () {
                 () if self.dies(&refusal.what, at) => Why::Dying,
+                () if ago <= LAG => Why::Crossing,
                 () if ago <= LATE => Why::Withdrawn,
                 () => Why::TooLate,
             };
@@ -75,7 +85,7 @@ impl Rights {
                 }
                 Some(until) if until <= at => before = Some(at.duration_since(until)),
                 _ if at.duration_since(from) <= LAG => {
-                    return (Why::Early, format!("{:#} within", at.duration_since(from)));
+                    return (Why::Crossing, format!("{:#} within", at.duration_since(from)));
                 }
                 Some(until) if until.duration_since(at) <= LAG => return gone(at.duration_since(until)),
                 _ => return (Why::Held, "while it was there".to_owned()),
@@ -83,7 +93,7 @@ impl Rights {
         }
         match (before, next) {
             (before, Some(wait)) if wait <= EARLY && before.is_none_or(|ago| wait < ago) => {
-                (Why::Early, format!("{wait:#} before"))
+                (if wait <= LAG { Why::Crossing } else { Why::Early }, format!("{wait:#} before"))
             }
             (Some(ago), _) => gone(ago),
             (None, Some(wait)) => (Why::Never, format!("{wait:#} before")),
@@ -149,9 +159,12 @@ mod tests {
         let cases = [
             ("get", "stays", 80, Why::Never),
             ("get", "stays", 95, Why::Early),
-            ("get", "stays", 101, Why::Early),
+            ("get", "stays", 99, Why::Crossing),
+            ("get", "stays", 101, Why::Crossing),
             ("get", "stays", 150, Why::Held),
-            ("get", "stays", 199, Why::Withdrawn),
+            ("get", "stays", 199, Why::Crossing),
+            ("get", "stays", 201, Why::Crossing),
+            ("get", "stays", 202, Why::Withdrawn),
             ("get", "stays", 205, Why::Withdrawn),
             ("get", "stays", 239, Why::TooLate),
             ("get", "dying", 199, Why::Dying),

@@ -259,7 +259,9 @@ impl Drop for Witness {
         }
         let rights = self.rights();
         let refusals = self.record.seen().refusals.into_iter();
-        let said = refusals.map(|refusal| (rights.why(&refusal).0, refusal.what)).filter(|(why, _)| !why.excusable());
+        let said = refusals
+            .map(|refusal| (rights.why(&refusal).0, refusal.what))
+            .filter(|(why, _)| !why.excusable() && !why.is_natural());
         for (why, what) in said.collect::<BTreeSet<_>>() {
             eprintln!("refused, {}: {what:?}", why.words());
         }

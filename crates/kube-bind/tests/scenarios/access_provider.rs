@@ -1,6 +1,6 @@
 //! The rights of the backend that an ordinary life does not need: answers without the HTTP API, claims of the consumer's own
 //! Services and ServiceAccounts, rights that somebody changed by hand, a contract that moves to another cluster, one that is
-//! revoked. [`super::rights`] counts these as needed, because this story shows that they are.
+//! revoked. [`super::access`] counts these as needed, because this story shows that they are.
 
 use kube_bind_api::constants::{ANNOTATION_IDENTITY, KUBE_BINDER};
 use kube_client::resource::Resource;
@@ -12,7 +12,7 @@ use testkit::service::Service;
 use testkit::site::{Site, core, ours};
 use testkit::world::World;
 
-use super::rights::{gone, plain, running, there};
+use super::access::{gone, plain, running, there};
 
 /// Rights of the backend that are needed here.
 pub(super) const SHOWN: [&str; 19] = [
@@ -40,11 +40,8 @@ pub(super) const SHOWN: [&str; 19] = [
 /// The administrator takes rights away here, and the contract moves.
 const TAKEN: Excuses = &[
     ("in a dying namespace: *", "Roles and bindings of a namespace that is being deleted go first"),
-    ("before it might: get services", "rights follow a moment after the list"),
-    ("before it might: get serviceaccounts", "the same"),
-    ("before it might: get secrets", "the same"),
-    ("before it might: list <kinds>", "an export is seen a moment before its Role; informers try again"),
-    ("before it might: watch <kinds>", "the same"),
+    ("before it might: *", "rights follow an export and the names in a list a moment later; who asks asks again"),
+    ("when it might no longer: *", "who held what is taken away asks once more"),
 ];
 
 fn rbac(plural: &str, kind: &str) -> Resource {
