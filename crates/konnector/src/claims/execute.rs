@@ -110,13 +110,18 @@ impl ClaimSync {
         if !self.covered(key, &source) {
             return Ok(Outcome::Done);
         }
-        let (referrers, trusted) = self.referring_copies(key);
-        let referrers: BTreeSet<&str> = referrers.iter().map(String::as_str).collect();
-        if let Err(refusal) = meant_for_consumer(&source, &referrers, trusted) {
-            self.refuse(key, &refusal).await;
+        // Whoever comes to be known from here on wakes it.
+        self.state.lock().waiting.insert(key.clone());
+        let referring = self.referring_copies(key);
+        let referrers: BTreeSet<&str> = referring.uids.iter().map(String::as_str).collect();
+        if let Err(refusal) = meant_for_consumer(&source, &referrers, referring.trusted) {
+            if !referring.awaited {
+                self.refuse(key, &refusal).await;
+            }
             // An owner reference may follow.
             return Ok(Outcome::After(Duration::from_secs(60)));
         }
+        self.state.lock().waiting.remove(key);
         let body = match bodies::here(&source, &self.binding, &key.namespace) {
             Ok(body) => body,
             Err(refusal) => {
@@ -388,9 +393,8 @@ impl ClaimSync {
         })
     }
 
-    /// Uids of the provider's copies of the objects that refer to the item under accepted claims, and whether the
-    /// provider vouches for names that come from them.
-    fn referring_copies(&self, key: &ItemKey) -> (Vec<String>, bool) {
+    /// The provider's copies of the objects that refer to the item under accepted claims.
+    fn referring_copies(&self, key: &ItemKey) -> Referring {
         let (referrers, kinds, accepted) = {
             let state = self.state.lock();
             let accepted: Vec<Option<Claim>> = state
@@ -402,25 +406,26 @@ impl ClaimSync {
             (state.index.referrers_of(key), state.kinds.clone(), accepted)
         };
         let kinds: Vec<_> = kinds.iter().filter_map(std::sync::Weak::upgrade).collect();
-        let mut uids = Vec::new();
-        let mut trusted = false;
+        let mut referring = Referring::default();
         for ((kind, referrer), claims) in referrers {
             let claims: Vec<&Claim> =
                 claims.iter().filter_map(|i| accepted.get(usize::from(*i)).and_then(Option::as_ref)).collect();
             if claims.is_empty() {
                 continue;
             }
-            trusted |= claims.iter().any(|claim| claim.trusts_name(&kind));
+            referring.trusted |= claims.iter().any(|claim| claim.trusts_name(&kind));
             let sync = kinds
                 .iter()
                 .find(|k| k.config().resource.plural == kind.resource && k.config().resource.group == kind.group);
-            if let Some(Side::Present(copy)) = sync.map(|k| k.copy_of(&referrer))
-                && matches!(copy.belongs, Belongs::Ours { .. })
-            {
-                uids.push(copy.uid);
+            match sync.map(|k| k.copy_of(&referrer)) {
+                Some(Side::Present(copy)) if matches!(copy.belongs, Belongs::Ours { .. }) => {
+                    referring.uids.push(copy.uid);
+                }
+                Some(Side::Present(_)) => {}
+                Some(Side::Absent | Side::Unknown) | None => referring.awaited = true,
             }
         }
-        (uids, trusted)
+        referring
     }
 
     fn is_our_copy_there(&self, live: &Value, key: &ItemKey) -> bool {
@@ -556,6 +561,17 @@ impl ClaimSync {
     fn kind_of(&self, key: &ItemKey) -> Resource {
         resources::claimable("", &key.resource).unwrap_or_else(|| Resource::new("", "v1", &key.resource, ""))
     }
+}
+
+/// What is known of the copies of an item's referrers.
+#[derive(Default)]
+struct Referring {
+    /// Uids of those that are there.
+    uids: Vec<String>,
+    /// The provider vouches for names that come from them.
+    trusted: bool,
+    /// Some are not there yet, or not known: the agent has just made them, or has just begun to look.
+    awaited: bool,
 }
 
 /// An update of a copy is refused, and the copy was made from an object that is gone: another one has its name. A type, or

@@ -167,6 +167,11 @@ impl Index {
         self.referrers.get(item).map(|r| r.iter().map(|(k, v)| (k.clone(), v.clone())).collect()).unwrap_or_default()
     }
 
+    /// Whether this object refers to an item.
+    pub fn refers(&self, item: &ItemKey, referrer: &Referrer) -> bool {
+        self.referrers.get(item).is_some_and(|referrers| referrers.contains_key(referrer))
+    }
+
     /// Whether the last referrer of an item was seen to go.
     pub fn seen_unreferred(&self, item: &ItemKey) -> bool {
         self.unreferred.contains(item)

@@ -36,13 +36,13 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    index::{Index, ItemKey},
+    index::{Index, ItemKey, Referrer},
     namespaces::LEFTOVERS,
 };
 use crate::{
     consumer::{Consumer, Signal, Subscription},
     health::{Gauges, Observed},
-    kind::{KindSync, Late, ReferenceListener},
+    kind::{KindSync, Late, ReferenceListener, Referral},
     provider::Provider,
     sync::{
         ConsumerKey, Side,
@@ -92,6 +92,8 @@ struct State {
     troubles: BTreeMap<String, String>,
     lists: HashMap<String, HashMap<(String, String), ClaimedObject>>,
     mirrored: HashMap<ItemKey, Mirrored>,
+    /// What is not copied because no object that is known at the provider vouches for it, so far.
+    waiting: HashSet<ItemKey>,
     deleted: HashMap<ItemKey, String>,
 }
 
@@ -165,21 +167,45 @@ impl ClaimSync {
     /// For the sync of a bound kind: what its objects refer to.
     pub fn reference_listener(self: &Arc<Self>, referring: GroupResource) -> ReferenceListener {
         let weak = Arc::downgrade(self);
-        Arc::new(move |key: &ConsumerKey, old: Option<&ConsumerSummary>, new: Option<&ConsumerSummary>| {
+        Arc::new(move |referral: Referral<'_>| {
             let Some(this) = weak.upgrade() else { return };
-            let mut state = this.state.lock();
-            let concerned = state.index.change(&referring, key, old, new);
-            let mut namespaces: HashSet<&str> = concerned.iter().map(|item| item.namespace.as_str()).collect();
-            namespaces.extend(key.namespace.as_deref());
-            namespaces.retain(|namespace| !state.attached.contains_key(*namespace) || !state.index.uses(namespace));
-            drop(state);
-            for namespace in namespaces {
-                this.queue.add(Work::Namespace(namespace.to_owned()));
-            }
-            for item in concerned {
-                this.queue.add(Work::Item(item));
+            match referral {
+                Referral::Refers { key, old, new } => this.refers(&referring, key, old, new),
+                Referral::Copied(key) => this.copied(key.map(|key| (referring.clone(), key.clone())).as_ref()),
             }
         })
+    }
+
+    fn refers(
+        &self,
+        referring: &GroupResource,
+        key: &ConsumerKey,
+        old: Option<&ConsumerSummary>,
+        new: Option<&ConsumerSummary>,
+    ) {
+        let mut state = self.state.lock();
+        let concerned = state.index.change(referring, key, old, new);
+        let mut namespaces: HashSet<&str> = concerned.iter().map(|item| item.namespace.as_str()).collect();
+        namespaces.extend(key.namespace.as_deref());
+        namespaces.retain(|namespace| !state.attached.contains_key(*namespace) || !state.index.uses(namespace));
+        drop(state);
+        for namespace in namespaces {
+            self.queue.add(Work::Namespace(namespace.to_owned()));
+        }
+        for item in concerned {
+            self.queue.add(Work::Item(item));
+        }
+    }
+
+    /// The copy of a referrer is known now, or all that there are: what waited for it is looked at again.
+    fn copied(&self, referrer: Option<&Referrer>) {
+        let state = self.state.lock();
+        let vouched = |item: &&ItemKey| referrer.is_none_or(|referrer| state.index.refers(item, referrer));
+        let again: Vec<ItemKey> = state.waiting.iter().filter(vouched).cloned().collect();
+        drop(state);
+        for item in again {
+            self.queue.add(Work::Item(item));
+        }
     }
 
     /// Sets claims and consent before the kinds that refer start.
@@ -191,6 +217,7 @@ impl ClaimSync {
             state.attached.clear();
             state.troubles.clear();
             state.mirrored.clear();
+            state.waiting.clear();
             state.swept = false;
             state.claims = claims;
         }
@@ -238,9 +265,12 @@ impl ClaimSync {
     pub fn set_kinds(&self, kinds: &[Arc<KindSync>]) {
         let mut state = self.state.lock();
         state.kinds = kinds.iter().map(Arc::downgrade).collect();
-        if !state.swept && !state.decided().is_empty() {
+        let unswept = !state.swept && !state.decided().is_empty();
+        drop(state);
+        if unswept {
             self.queue.add_after(Work::Leftovers, LEFTOVERS);
         }
+        self.copied(None);
     }
 
     /// The provider is there again: what failed is tried now.
@@ -332,7 +362,8 @@ impl ClaimSync {
 
     /// All that is known of one item; `None` when nothing may move now.
     fn gather(&self, key: &ItemKey) -> Option<Item> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.waiting.remove(key);
         if state.frozen || state.draining {
             return None;
         }

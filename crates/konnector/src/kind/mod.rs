@@ -91,9 +91,23 @@ pub struct Standing {
     pub teardown: Teardown,
 }
 
-/// A change in what the consumer's objects refer to, for the claims.
-pub type ReferenceListener =
-    Arc<dyn Fn(&ConsumerKey, Option<&ConsumerSummary>, Option<&ConsumerSummary>) + Send + Sync>;
+/// What the claims hear of a kind.
+pub enum Referral<'a> {
+    /// An object of the consumer came, changed or went, and with it what it refers to.
+    Refers {
+        /// The object.
+        key: &'a ConsumerKey,
+        /// What it was.
+        old: Option<&'a ConsumerSummary>,
+        /// What it is.
+        new: Option<&'a ConsumerSummary>,
+    },
+    /// The provider's copy of this object is there now; without one: which copies there are is known now.
+    Copied(Option<&'a ConsumerKey>),
+}
+
+/// Who hears of it.
+pub type ReferenceListener = Arc<dyn Fn(Referral<'_>) + Send + Sync>;
 
 /// A running sync of one kind; it stops when dropped.
 pub struct KindSync {
@@ -307,7 +321,8 @@ impl KindSync {
                 Delta::Applied { key, old, new, body } => {
                     this.bodies.put_consumer(key, new.revision.to_string(), body);
                     let (old, new) = (old.as_ref().map(|old| old.summary.unpack()), new.summary.unpack());
-                    (this.references)(&consumer_key(key), old.as_ref(), Some(&new));
+                    let refers = Referral::Refers { key: &consumer_key(key), old: old.as_ref(), new: Some(&new) };
+                    (this.references)(refers);
                     this.enqueue(key.clone(), &listed);
                     this.tell_lost_references(key, &new, body);
                 }
@@ -316,7 +331,8 @@ impl KindSync {
                     this.pending.lock().remove(key);
                     this.contested.lock().remove(key);
                     this.bodies.forget(key);
-                    (this.references)(&consumer_key(key), Some(&last.summary.unpack()), None);
+                    let old = last.summary.unpack();
+                    (this.references)(Referral::Refers { key: &consumer_key(key), old: Some(&old), new: None });
                 }
                 Delta::Synced => listed.store(true, Ordering::Relaxed),
             }
@@ -402,8 +418,11 @@ impl KindSync {
             move |delta: &Delta<Packed<ProviderSummary>>| {
                 let Some(this) = weak.upgrade() else { return };
                 match delta {
-                    Delta::Applied { key, new, body, .. } => {
+                    Delta::Applied { key, old, new, body } => {
                         if let Some(consumer) = this.to_consumer(key) {
+                            if old.is_none() {
+                                (this.references)(Referral::Copied(Some(&consumer)));
+                            }
                             let consumer = consumer_object(&consumer);
                             this.bodies.put_provider(&consumer, new.revision.to_string(), body);
                             this.enqueue(consumer, &listed);
@@ -416,6 +435,7 @@ impl KindSync {
                     }
                     Delta::Synced => {
                         listed.store(true, Ordering::Relaxed);
+                        (this.references)(Referral::Copied(None));
                         let consumer = this.namespaces.read().consumer(&namespace).map(str::to_owned);
                         match consumer {
                             Some(consumer) => this.requeue_namespace(&consumer),

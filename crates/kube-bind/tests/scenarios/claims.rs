@@ -4,10 +4,11 @@
 use kube_client::resource::Resource;
 use serde_json::json;
 use std::time::Duration;
+use testkit::fault::{Fault, on};
 use testkit::service::Service;
 use testkit::site::{Site, bindings, core, crds};
 use testkit::world::World;
-use testkit::{eventually, stays};
+use testkit::{eventually, stays, within};
 
 use super::both_ways::{mapped, reader, reading};
 
@@ -370,5 +371,33 @@ async fn a_namespace_that_an_agent_left_open_is_closed_by_the_next() {
         world.consumers[0].site.get(&core("secrets"), "default", "one-input").await.is_some(),
         "it is the consumer's"
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_the_provider_made_waits_for_an_agent_that_has_just_begun() {
+    let mut world = World::with_faults(super::PROGRAM, Service::new(39)).await;
+    let _ = world.bind(0, 0).await.ok();
+    let service = world.service();
+    world.make("default", "one", "one-token").await;
+    wait_for_secret(&world, "one-token", true).await;
+    let namespace = mapped(&world, "one").await;
+    world.consumer().stop_agent().await;
+    world.providers[0].site.patch(&core("secrets"), &namespace, "one-token", &json!({"data": {"token": "bmV3"}})).await;
+    // The agent hears of the claimed objects long before it hears of the objects that refer to them.
+    let proxy = world.providers[0].faults.as_ref().unwrap();
+    let list = format!("/{namespace}/{}?limit", service.plural);
+    let slow = proxy.when(on("GET", &[&list]), Fault::Delay(Duration::from_secs(3)));
+    world.consumer().start_agent().await;
+    let here = &world.consumers[0].site;
+    within(Duration::from_secs(30), "the new token is here", async || {
+        let copy = here.get(&core("secrets"), "default", "one-token").await.unwrap_or_default();
+        if copy["data"]["token"] == "bmV3" { Ok(()) } else { Err(copy["metadata"].to_string()) }
+    })
+    .await;
+    assert!(world.providers[0].faults.as_ref().unwrap().struck(slow) > 0, "the list was not slow");
+    let events = here.list(&core("events")).await;
+    let wrong: Vec<_> = events.iter().filter(|event| event["reason"] == "NotCopied").collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
     world.end().await;
 }

@@ -180,10 +180,15 @@ impl Kubernetes {
         }
     }
 
-    /// Brings the API server back on its port.
+    /// Brings the API server back on its port, and the controllers with it: those that were turned away while it began would
+    /// look away for up to half a minute.
     pub async fn start_apiserver(&mut self) {
         assert!(self.apiserver.is_none(), "it runs already");
         self.again(Self::try_apiserver).await;
+        if let Some(controllers) = self.controllers.take() {
+            controllers.stop().await;
+        }
+        self.start_controllers().await;
     }
 
     /// Whether the API server was started and not stopped.
