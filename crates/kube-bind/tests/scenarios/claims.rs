@@ -389,14 +389,29 @@ async fn what_the_provider_made_waits_for_an_agent_that_has_just_begun() {
     let list = format!("/{namespace}/{}?limit", service.plural);
     let slow = proxy.when(on("GET", &[&list]), Fault::Delay(Duration::from_secs(3)));
     world.consumer().start_agent().await;
-    let here = &world.consumers[0].site;
-    within(Duration::from_secs(30), "the new token is here", async || {
-        let copy = here.get(&core("secrets"), "default", "one-token").await.unwrap_or_default();
-        if copy["data"]["token"] == "bmV3" { Ok(()) } else { Err(copy["metadata"].to_string()) }
-    })
-    .await;
+    let arrives = async |name: &str, token: Option<&str>| {
+        within(Duration::from_secs(30), &format!("{name} is here"), async || {
+            let copy = world.consumers[0].site.get(&core("secrets"), "default", name).await.unwrap_or_default();
+            let is = copy["data"]["token"].as_str();
+            if is.is_some() && token.is_none_or(|token| is == Some(token)) {
+                Ok(())
+            } else {
+                Err(copy["metadata"].to_string())
+            }
+        })
+        .await;
+    };
+    arrives("one-token", Some("bmV3")).await;
     assert!(world.providers[0].faults.as_ref().unwrap().struck(slow) > 0, "the list was not slow");
-    let events = here.list(&core("events")).await;
+    // The same with an object that the agent has made and not yet heard of.
+    let proxy = world.providers[0].faults.as_ref().unwrap();
+    let watch = format!("/{namespace}/{}?watch", service.plural);
+    let slow = proxy.when(on("GET", &[&watch]), Fault::Delay(Duration::from_secs(3)));
+    proxy.cut_watches();
+    world.make("default", "two", "two-token").await;
+    arrives("two-token", None).await;
+    assert!(proxy.struck(slow) > 0, "the watch was not slow");
+    let events = world.consumers[0].site.list(&core("events")).await;
     let wrong: Vec<_> = events.iter().filter(|event| event["reason"] == "NotCopied").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     world.end().await;
