@@ -22,7 +22,7 @@ pub enum Class {
     Forbidden,
     /// 410: the revision or continue token is too old; list again.
     Gone,
-    /// 429, or 503/504 with an answer of the API server: come back later.
+    /// 429, or 503/504 with an answer of the API server, or its admission policies are not ready: come back later.
     Throttled,
     /// Other 5xx.
     Server,
@@ -122,6 +122,15 @@ pub fn classify(code: u16, reason: &str) -> Class {
     }
 }
 
+/// Sorts an answer with its message: a policy that is not ready refuses content that it will take.
+pub(crate) fn classify_answer(code: u16, reason: &str, message: &str) -> Class {
+    if message.contains(POLICY_NOT_READY) { Class::Throttled } else { classify(code, reason) }
+}
+
+/// In kube-apiserver's refusal (422, with 1.36) of everything that an admission policy guards until it has found the CRD of the
+/// policy's `paramKind`, for which it looks twice a minute.
+const POLICY_NOT_READY: &str = "failed to find resource referenced by paramKind";
+
 /// Longest time that a server is believed to need when it says when to come back.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 
@@ -177,5 +186,13 @@ mod tests {
     #[case(422, "Invalid", Class::Invalid)]
     fn classes(#[case] code: u16, #[case] reason: &str, #[case] class: Class) {
         assert_eq!(classify(code, reason), class);
+    }
+
+    #[test]
+    fn a_policy_that_is_not_ready_refuses_no_content() {
+        let message = "secrets \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: failed to configure \
+                       policy: failed to find resource referenced by paramKind: 'kube-bind.io/v1alpha2, Kind=APIServiceBinding'";
+        assert_eq!(classify_answer(422, "Invalid", message), Class::Throttled);
+        assert_eq!(classify_answer(422, "Invalid", "spec.size: must not grow"), Class::Invalid);
     }
 }

@@ -25,7 +25,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use crate::{
-    error::{ApiError, Class, chain, classify, patience, read_status},
+    error::{ApiError, Class, chain, classify_answer, patience, read_status},
     resource::{Resource, encode},
     store::ObjectKey,
     transport::Lanes,
@@ -495,7 +495,7 @@ impl Api {
                 side: self.side.to_string(),
                 verb,
                 target: format!("{resource} {key}"),
-                class: classify(code, &reason),
+                class: classify_answer(code, &reason, &message),
                 code,
                 reason,
                 message,
