@@ -62,6 +62,12 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// True when an admission policy refuses because the API server has not found the CRD of its `paramKind` yet: it looks
+    /// for new ones every half minute.
+    pub fn awaits_policy(&self) -> bool {
+        self.message.contains(POLICY_NOT_READY)
+    }
+
     /// True for [`Class::NotFound`].
     pub fn is_not_found(&self) -> bool {
         self.class == Class::NotFound

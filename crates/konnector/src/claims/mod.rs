@@ -90,6 +90,8 @@ struct State {
     swept: bool,
     /// Why namespaces cannot be looked after, by namespace.
     troubles: BTreeMap<String, String>,
+    /// Since when an admission policy that is not ready keeps namespaces closed.
+    guarded: HashMap<String, Instant>,
     lists: HashMap<String, HashMap<(String, String), ClaimedObject>>,
     mirrored: HashMap<ItemKey, Mirrored>,
     /// What is not copied because no object that is known at the provider vouches for it, so far.
@@ -254,6 +256,7 @@ impl ClaimSync {
         let mut state = self.state.lock();
         state.attached.clear();
         state.troubles.clear();
+        state.guarded.clear();
     }
 
     /// The watch of a kind is about to start anew.

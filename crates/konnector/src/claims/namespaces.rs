@@ -31,6 +31,11 @@ pub(super) const LEFTOVERS: Duration = Duration::from_secs(1);
 /// How long rights may take to reach the watches of a namespace that was just opened.
 const SETTLING: Duration = Duration::from_secs(10);
 
+/// How long an API server may take to look up the kind of an admission policy: it does so every half minute.
+const POLICY: Duration = Duration::from_secs(90);
+/// How often to try meanwhile: nobody says when it has, and credentials wait for it.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What mends rights that are missing at the consumer.
 const BIND_AGAIN: &str =
     "the agent lacks rights that a bind gives it: run `kubectl bind` with the provider's URL again";
@@ -40,11 +45,20 @@ impl ClaimSync {
     pub(super) async fn look_after(self: &Arc<Self>, namespace: &str) -> Outcome {
         let error = match self.tend(namespace).await {
             Ok(outcome) => {
-                self.state.lock().troubles.remove(namespace);
+                let mut state = self.state.lock();
+                state.troubles.remove(namespace);
+                state.guarded.remove(namespace);
                 return outcome;
             }
             Err(error) => error,
         };
+        if error.awaits_policy() {
+            let since = *self.state.lock().guarded.entry(namespace.to_owned()).or_insert_with(Instant::now);
+            if since.elapsed() < POLICY {
+                tracing::info!(binding = %self.binding, namespace, %error, "the admission policy is not ready yet");
+                return Outcome::After(LOOK);
+            }
+        }
         tracing::warn!(binding = %self.binding, namespace, %error, "cannot look after the namespace for claims");
         if self.queue.failures(&Work::Namespace(namespace.to_owned())) >= TELL_AFTER {
             let message = format!("claims in namespace {namespace}: {error}; {}", self.mend(&error));

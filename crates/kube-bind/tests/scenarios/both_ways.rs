@@ -107,9 +107,11 @@ async fn two_exports_of(first: Service, second: Service) -> (World, Service, Ser
     world.make("default", "one", "one-token").await;
     let here = &world.consumers[0].site;
     here.apply(&second.resource(), &second.object("default", "other", "other-token")).await;
-    for name in ["one-token", "other-token"] {
-        eventually(&format!("{name} is here"), async || {
-            here.get(&core("secrets"), "default", name).await.ok_or("no".to_owned())
+    for (kind, name) in
+        [("secrets", "one-token"), ("secrets", "other-token"), ("services", "one"), ("services", "other")]
+    {
+        eventually(&format!("{kind} {name} is here"), async || {
+            here.get(&core(kind), "default", name).await.ok_or("no".to_owned())
         })
         .await;
     }

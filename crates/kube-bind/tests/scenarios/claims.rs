@@ -416,3 +416,25 @@ async fn what_the_provider_made_waits_for_an_agent_that_has_just_begun() {
     assert!(wrong.is_empty(), "{wrong:?}");
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_admission_policy_that_is_not_ready_is_waited_for() {
+    let world = World::with_faults(super::PROGRAM, Service::new(40)).await;
+    let _ = world.bind(0, 0).await.ok();
+    // As kube-apiserver says it while it has not looked up the kind that the policy of the claims names.
+    let not_ready = "rolebindings is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: failed to configure \
+                     policy: failed to find resource referenced by paramKind: 'example.com/v1, Kind=Thing'";
+    let proxy = world.consumers[0].faults.as_ref().unwrap();
+    let refused = proxy.times(9, on("PATCH", &["/rolebindings/"]), Fault::invalid(not_ready));
+    world.make("default", "one", "one-token").await;
+    let here = &world.consumers[0].site;
+    within(Duration::from_secs(40), "the token is here", async || {
+        here.get(&core("secrets"), "default", "one-token").await.map(|_| ()).ok_or("not yet".to_owned())
+    })
+    .await;
+    assert!(proxy.struck(refused) >= 9, "it was refused {} times", proxy.struck(refused));
+    let events = here.list(&core("events")).await;
+    let wrong: Vec<_> = events.iter().filter(|event| event["message"].to_string().contains("paramKind")).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    world.end().await;
+}
