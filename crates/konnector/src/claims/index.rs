@@ -168,8 +168,9 @@ impl Index {
     }
 
     /// Whether this object refers to an item.
-    pub fn refers(&self, item: &ItemKey, referrer: &Referrer) -> bool {
-        self.referrers.get(item).is_some_and(|referrers| referrers.contains_key(referrer))
+    pub fn refers(&self, item: &ItemKey, referring: &GroupResource, key: &ConsumerKey) -> bool {
+        let mut referrers = self.referrers.get(item).into_iter().flat_map(HashMap::keys);
+        referrers.any(|(kind, referrer)| kind == referring && referrer == key)
     }
 
     /// Whether the last referrer of an item was seen to go.

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    index::{Index, ItemKey, Referrer},
+    index::{Index, ItemKey},
     namespaces::LEFTOVERS,
 };
 use crate::{
@@ -173,7 +173,8 @@ impl ClaimSync {
             let Some(this) = weak.upgrade() else { return };
             match referral {
                 Referral::Refers { key, old, new } => this.refers(&referring, key, old, new),
-                Referral::Copied(key) => this.copied(key.map(|key| (referring.clone(), key.clone())).as_ref()),
+                Referral::Copied(key) => this.wake(|index, item| index.refers(item, &referring, key)),
+                Referral::CopiesListed => this.wake(|_, _| true),
             }
         })
     }
@@ -199,11 +200,10 @@ impl ClaimSync {
         }
     }
 
-    /// The copy of a referrer is known now, or all that there are: what waited for it is looked at again.
-    fn copied(&self, referrer: Option<&Referrer>) {
+    /// More is known of the copies that vouch for these: what waited for it is looked at again.
+    fn wake(&self, vouched: impl Fn(&Index, &ItemKey) -> bool) {
         let state = self.state.lock();
-        let vouched = |item: &&ItemKey| referrer.is_none_or(|referrer| state.index.refers(item, referrer));
-        let again: Vec<ItemKey> = state.waiting.iter().filter(vouched).cloned().collect();
+        let again: Vec<ItemKey> = state.waiting.iter().filter(|item| vouched(&state.index, item)).cloned().collect();
         drop(state);
         for item in again {
             self.queue.add(Work::Item(item));
@@ -273,7 +273,7 @@ impl ClaimSync {
         if unswept {
             self.queue.add_after(Work::Leftovers, LEFTOVERS);
         }
-        self.copied(None);
+        self.wake(|_, _| true);
     }
 
     /// The provider is there again: what failed is tried now.

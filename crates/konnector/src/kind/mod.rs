@@ -102,8 +102,10 @@ pub enum Referral<'a> {
         /// What it is.
         new: Option<&'a ConsumerSummary>,
     },
-    /// The provider's copy of this object is there now; without one: which copies there are is known now.
-    Copied(Option<&'a ConsumerKey>),
+    /// The provider's copy of this object is there now.
+    Copied(&'a ConsumerKey),
+    /// All copies that were there before are known now.
+    CopiesListed,
 }
 
 /// Who hears of it.
@@ -420,8 +422,9 @@ impl KindSync {
                 match delta {
                     Delta::Applied { key, old, new, body } => {
                         if let Some(consumer) = this.to_consumer(key) {
-                            if old.is_none() {
-                                (this.references)(Referral::Copied(Some(&consumer)));
+                            // Of those in the first list its end tells at once.
+                            if old.is_none() && listed.load(Ordering::Relaxed) {
+                                (this.references)(Referral::Copied(&consumer));
                             }
                             let consumer = consumer_object(&consumer);
                             this.bodies.put_provider(&consumer, new.revision.to_string(), body);
@@ -435,7 +438,7 @@ impl KindSync {
                     }
                     Delta::Synced => {
                         listed.store(true, Ordering::Relaxed);
-                        (this.references)(Referral::Copied(None));
+                        (this.references)(Referral::CopiesListed);
                         let consumer = this.namespaces.read().consumer(&namespace).map(str::to_owned);
                         match consumer {
                             Some(consumer) => this.requeue_namespace(&consumer),

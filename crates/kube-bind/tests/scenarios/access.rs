@@ -21,10 +21,10 @@ const AGENT: Excuses = &[
         "when a namespace is deleted its RoleBindings go first; the agent asks and takes the answer",
     ),
     (
-        "when it might no longer: list *",
-        "unbinding and a claim taken back take rights along; informers, and whoever looks for what is bound, ask until they end",
+        "when it might no longer: list rolebindings.rbac.authorization.k8s.io",
+        "unbinding takes the binding's rights away; the agent may be looking for what it bound",
     ),
-    ("when it might no longer: watch *", "the same"),
+    ("when it might no longer: list <kinds>", "the same, for objects that a CRD which is being deleted waits for"),
 ];
 
 const CREDENTIAL: Excuses = &[
@@ -47,8 +47,16 @@ const CREDENTIAL: Excuses = &[
     ("kube-binder: watch clusterbindings.kube-bind.io", WIRE),
     ("kube-binder: watch secrets", WIRE),
     ("in a dying namespace: *", "contract and mapped namespaces go with the last export, and their Roles first"),
-    ("before it might: *", "rights follow an export and the names in a list a moment later; who asks asks again"),
-    ("when it might no longer: *", "an export that goes takes its Role along, an object that goes its name"),
+    ("before it might: list <kinds>", "an export is seen a moment before its Role; informers try again"),
+    ("before it might: watch <kinds>", "the same"),
+    ("when it might no longer: list <kinds>", "an export that goes takes its Role along"),
+    ("when it might no longer: watch <kinds>", "the same"),
+    ("before it might: get secrets", "rights follow a moment after the list"),
+    ("before it might: get services", "the same"),
+    ("before it might: get configmaps", "the same"),
+    ("when it might no longer: get secrets", "a name leaves the Role when its object is gone"),
+    ("when it might no longer: get services", "the same"),
+    ("when it might no longer: get configmaps", "the same"),
 ];
 
 const WIRE: &str = "the wire's base table (reference 5.5), which agents of the Go release use";

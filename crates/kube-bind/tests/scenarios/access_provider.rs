@@ -40,8 +40,11 @@ pub(super) const SHOWN: [&str; 19] = [
 /// The administrator takes rights away here, and the contract moves.
 const TAKEN: Excuses = &[
     ("in a dying namespace: *", "Roles and bindings of a namespace that is being deleted go first"),
-    ("before it might: *", "rights follow an export and the names in a list a moment later; who asks asks again"),
-    ("when it might no longer: *", "who held what is taken away asks once more"),
+    ("before it might: get services", "rights follow a moment after the list"),
+    ("before it might: get serviceaccounts", "the same"),
+    ("before it might: get secrets", "the same"),
+    ("before it might: list <kinds>", "an export is seen a moment before its Role; informers try again"),
+    ("before it might: watch <kinds>", "the same"),
 ];
 
 fn rbac(plural: &str, kind: &str) -> Resource {

@@ -16,7 +16,7 @@ use testkit::{eventually, stays};
 use super::both_ways::{mapped, reader, reading};
 
 /// The consumer's credential in the hands of whoever reads its Secret.
-async fn stolen(world: &World) -> (Api, String) {
+pub(super) async fn stolen(world: &World) -> (Api, String) {
     let credential = world.consumers[0].site.credential().await;
     let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
     let connection = kube_client::connect::from_kubeconfig(&text, None).await.unwrap();

@@ -14,7 +14,7 @@ use testkit::site::{bindings, core, ours};
 use testkit::world::World;
 use testkit::{stays, within};
 
-use super::sync::revisions;
+use super::sync::{differences, rest, revisions};
 
 /// 500 writes are some work for a debug build on a shared machine.
 const LONG: Duration = Duration::from_secs(180);
@@ -127,22 +127,13 @@ async fn an_agent_program_killed_again_and_again_in_500_writes_loses_and_doubles
     }
 
     // At rest; then another agent takes over, as after the loss of a machine: it writes nothing.
-    let mut before = revisions(&world).await;
-    within(LONG, "it comes to rest", async || {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = revisions(&world).await;
-        let same = now == before;
-        before = now;
-        if same { Ok(()) } else { Err("still writing".to_owned()) }
-    })
-    .await;
+    let before = rest(&world, LONG, Duration::from_secs(1)).await;
     agent.take().unwrap().kill().await;
     let agent = daemon::agent(&world.consumers[0], &folder, "another");
     daemon::leads(&world.consumers[0], "another").await;
     stays("the new agent writes nothing", Duration::from_secs(4), async || {
-        let now = revisions(&world).await;
-        let changed: Vec<_> = now.iter().filter(|one| !before.contains(one)).collect();
-        if now == before { Ok(()) } else { Err(format!("{changed:?}")) }
+        let changed = differences(&before, &revisions(&world).await);
+        if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
     })
     .await;
     // It is not idle because it is dead.

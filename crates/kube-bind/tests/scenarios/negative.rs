@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use kube_client::api::{Api, ListQuery};
+use kube_client::api::ListQuery;
 use kube_client::store::ObjectKey;
 use serde_json::json;
 use testkit::service::Service;
@@ -13,12 +11,7 @@ use testkit::site::{core, crds, ours};
 use testkit::world::World;
 use testkit::{eventually, stays};
 
-/// Whoever holds the first consumer's credential.
-async fn stolen(world: &World) -> Api {
-    let credential = world.consumers[0].site.credential().await;
-    let text = String::from_utf8(STANDARD.decode(credential["data"]["kubeconfig"].as_str().unwrap()).unwrap()).unwrap();
-    Api::new(kube_client::connect::from_kubeconfig(&text, None).await.unwrap().client, "provider")
-}
+use super::deputies::stolen;
 
 #[tokio::test]
 async fn a_consumers_credential_reaches_nothing_of_others() {
@@ -41,7 +34,7 @@ async fn a_consumers_credential_reaches_nothing_of_others() {
     let own = json!({"metadata": {"name": "root-password", "namespace": my_namespace}, "stringData": {"root": "x"}});
     world.providers[0].site.apply(&core("secrets"), &own).await;
 
-    let stolen = stolen(&world).await;
+    let (stolen, _) = stolen(&world).await;
     let forbidden = |error: kube_client::error::ApiError| assert_eq!(error.code, 403, "{error}");
     for kind in [
         core("namespaces"),
@@ -148,7 +141,7 @@ async fn a_name_that_an_object_gives_opens_nothing_before_it_is_judged() {
         }
     })
     .await;
-    let stolen = stolen(&world).await;
+    let (stolen, _) = stolen(&world).await;
     let refused = async |when: &str| {
         stays(when, Duration::from_secs(2), async || {
             match stolen.get(&core("secrets"), &ObjectKey::new(&namespace, "root-password")).await {

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::eventually;
 use testkit::fault::{Fault, on};
 use testkit::service::Service;
 use testkit::site::{bindings, core, crds};
 use testkit::world::World;
+use testkit::{PATIENCE, eventually, within};
 
 #[tokio::test]
 async fn changes_and_removals_travel_up_and_the_providers_own_fields_survive() {
@@ -176,8 +176,22 @@ fn content(mut object: Value) -> String {
     object.to_string()
 }
 
+/// Waits until nothing is written for as long as the pause; returns what there is then.
+pub(super) async fn rest(world: &World, patience: Duration, pause: Duration) -> Vec<(String, String)> {
+    let mut before = revisions(world).await;
+    within(patience, "it comes to rest", async || {
+        tokio::time::sleep(pause).await;
+        let now = revisions(world).await;
+        let changed = differences(&before, &now);
+        before = now;
+        if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
+    })
+    .await;
+    before
+}
+
 /// What is not as it was, before and now.
-fn differences(before: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
+pub(super) fn differences(before: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
     let of = |sign: &str, ones: &[(String, String)], others: &[(String, String)]| {
         let changed = ones.iter().filter(|one| !others.contains(one));
         changed.map(|(name, content)| format!("{sign} {name}: {content}")).collect::<Vec<_>>()
@@ -203,15 +217,7 @@ async fn nothing_is_written_at_rest_nor_after_a_restart() {
         })
         .await;
     }
-    let mut before = revisions(&world).await;
-    eventually("it comes to rest", async || {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let now = revisions(&world).await;
-        let changed = differences(&before, &now);
-        before = now;
-        if changed.is_empty() { Ok(()) } else { Err(changed.join("\n")) }
-    })
-    .await;
+    let before = rest(&world, PATIENCE, Duration::from_secs(2)).await;
     let at_rest = async |world: &World, what: &str, time: Duration| {
         tokio::time::sleep(time).await;
         let changed = differences(&before, &revisions(world).await);

@@ -31,8 +31,7 @@ pub fn judge(who: &str, findings: &Findings, excuses: Excuses) -> Vec<String> {
         let line = format!("{}: {what}", why.words());
         let count = details.len();
         let of: Vec<&str> = details.iter().map(String::as_str).take(5).collect();
-        match excuse(&line).filter(|_| why.excusable()) {
-            _ if why.is_natural() => eprintln!("{who} was refused {line:?}, {count} times: {of:?}"),
+        match why.natural().or_else(|| excuse(&line)).filter(|_| why.excusable()) {
             Some(reason) => eprintln!("{who} was refused {line:?}, {count} times: {reason}: {of:?}"),
             None => faults.push(format!("{who} was refused {line:?}, {count} times: {of:?}")),
         }

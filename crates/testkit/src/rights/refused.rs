@@ -49,16 +49,16 @@ impl Why {
         }
     }
 
-    /// Whether it needs no reason.
+    /// The reason that needs no table.
     #[must_use]
-    pub fn is_natural(self) -> bool {
-        self == Self::Crossing
+    pub fn natural(self) -> Option<&'static str> {
+        (self == Self::Crossing).then_some("nobody can hear of it sooner")
     }
 
-    /// Whether a table may have a reason for it.
+    /// Whether there may be a reason for it.
     #[must_use]
     pub fn excusable(self) -> bool {
-        matches!(self, Self::Early | Self::Dying | Self::Withdrawn)
+        matches!(self, Self::Crossing | Self::Early | Self::Dying | Self::Withdrawn)
     }
 }
 

@@ -259,9 +259,7 @@ impl Drop for Witness {
         }
         let rights = self.rights();
         let refusals = self.record.seen().refusals.into_iter();
-        let said = refusals
-            .map(|refusal| (rights.why(&refusal).0, refusal.what))
-            .filter(|(why, _)| !why.excusable() && !why.is_natural());
+        let said = refusals.map(|refusal| (rights.why(&refusal).0, refusal.what)).filter(|(why, _)| !why.excusable());
         for (why, what) in said.collect::<BTreeSet<_>>() {
             eprintln!("refused, {}: {what:?}", why.words());
         }
